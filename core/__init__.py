@@ -1,0 +1,1 @@
+"""The mathematics of encoder-audit: no HTTP, no database, no queue."""

@@ -1,0 +1,53 @@
+"""The one place that names a device or a precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from core.errors import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UsageError: the name is not of that form, or the machine has no such GPU.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(
+            "unknown_device",
+            field="device",
+            found=f"'{name}'",
+            expected="auto, cpu, cuda or cuda:N",
+            action="Choose one of these.",
+        )
+    available = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.type == "cuda" and (device.index or 0) >= available:
+        raise UsageError(
+            "no_such_device",
+            field="device",
+            found=f"'{name}' on a machine with {available} CUDA device(s)",
+            expected="a device that exists",
+            action="Use --device cpu, or auto to take a GPU when there is one.",
+        )
+    return device
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 matrix products run on the device's own units, rather than being emulated."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def mixed_precision(device: torch.device, *, enabled: bool = True) -> AbstractContextManager[object]:
+    """bf16 autocast where the hardware has it, otherwise full precision. Losses and statistics stay in fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled and fast_bf16(device))
