@@ -1,0 +1,64 @@
+"""What every detection method returns, whatever its algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.triggers.additive import AdditiveTrigger
+from core.triggers.masked import MaskedTrigger
+from core.types import Verdict
+
+
+@dataclass(frozen=True)
+class RecoveredTrigger:
+    """A candidate trigger and how strongly it acts on images that its search never saw.
+
+    ``similarity`` is the mean off-diagonal pairwise cosine of triggered features; ``size`` is the trigger's extent in
+    ``size_unit`` (fraction of pixels for masks, largest change on the [0, 1] scale for additive patterns).
+    """
+
+    hypothesis: str
+    trigger: MaskedTrigger | AdditiveTrigger
+    similarity: float
+    size: float
+    size_unit: str
+
+
+@dataclass(frozen=True)
+class HypothesisResult:
+    """One kind of trigger that was looked for: its statistic against its own threshold (larger is more suspicious).
+
+    ``scores`` are the single restarts' statistics, so that a reader sees the spread; ``score`` is the one that counts.
+    """
+
+    name: str
+    score: float
+    threshold: float
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The conclusion about one encoder.
+
+    ``score`` is larger for more suspicious encoders and is compared with ``threshold``; ``margin`` is their signed
+    distance in the score's unit. ``reasons`` are sentences for the report, ``untested`` names what was not looked for.
+    ``clean_similarity`` is the mean pairwise cosine of the clean images' features: the floor of every score.
+    ``triggers`` are best first, and empty when nothing acts like a backdoor.
+    """
+
+    method: str
+    verdict: Verdict
+    score: float | None
+    threshold: float | None
+    reasons: tuple[str, ...]
+    hypotheses: tuple[HypothesisResult, ...] = ()
+    triggers: tuple[RecoveredTrigger, ...] = ()
+    clean_similarity: float | None = None
+    untested: tuple[str, ...] = ()
+
+    @property
+    def margin(self) -> float | None:
+        if self.score is None or self.threshold is None:
+            return None
+        return self.score - self.threshold
