@@ -1,0 +1,28 @@
+"""What all tests share: the real engines, started once per run and only for tests that ask for them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api.embedded.stack import Stack, start_stack
+
+
+@pytest.fixture(scope="session")
+def service_home() -> Iterator[Path]:
+    """An empty folder for a service; it is not under pytest's own, whose paths are too long for Unix sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="ea-"))
+    folder.chmod(0o711)  # as root, PostgreSQL's unprivileged account must pass through it
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack(service_home: Path) -> Iterator[Stack]:
+    """PostgreSQL, broker and S3, as the environment names them or embedded."""
+    with start_stack(service_home) as running:
+        yield running
