@@ -24,14 +24,14 @@ class StorageSettings(BaseSettings):
         validation_alias=AliasChoices("S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"),
         description="region of the bucket",
     )
-    s3_access_key_id: str | None = Field(
+    s3_access_key: str | None = Field(
         default=None,
-        validation_alias=AliasChoices("S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
+        validation_alias=AliasChoices("S3_ACCESS_KEY", "S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
         description="access key; absent: the machine's own role",
     )
-    s3_secret_access_key: SecretStr | None = Field(
+    s3_secret_key: SecretStr | None = Field(
         default=None,
-        validation_alias=AliasChoices("S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"),
+        validation_alias=AliasChoices("S3_SECRET_KEY", "S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"),
         description="secret of the access key",
     )
     audit_queue: str = Field(default="cpu", description="broker queue that new audits go to: cpu or gpu")
