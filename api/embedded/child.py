@@ -7,6 +7,7 @@ as they should: the main thread.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -92,10 +93,8 @@ class Child:
             return
         if self._process.poll() is None:
             self._process.send_signal(self.stop_signal)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then the group is killed just below
                 self._process.wait(self.stop_seconds)
-            except subprocess.TimeoutExpired:
-                pass  # the group is killed just below
         self.kill_group()
         self._process.wait()
 

@@ -92,7 +92,9 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
-                with psycopg.connect(host=str(self._sockets), user=_NAME, dbname="postgres", autocommit=True) as session:
+                with psycopg.connect(
+                    host=str(self._sockets), user=_NAME, dbname="postgres", autocommit=True
+                ) as session:
                     found = session.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_NAME,)).fetchone()
                     if found is None:
                         session.execute(f"CREATE DATABASE {_NAME}")

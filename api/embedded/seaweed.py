@@ -35,7 +35,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "encoder-audit"
-_PORTS = ("s3", "s3_grpc", "master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc")
+_PORTS = (
+    "s3",
+    "s3_grpc",
+    "master",
+    "master_grpc",
+    "volume",
+    "volume_grpc",
+    "filer",
+    "filer_grpc",
+    "admin",
+    "admin_grpc",
+)
 _START_SECONDS = 60.0
 
 
@@ -51,29 +62,17 @@ class EmbeddedSeaweed:
         self.access_key = str(known.get("access_key") or new_secret())
         self.secret_key = str(known.get("secret_key") or new_secret())
         # The master remembers its own address, so the ports are kept from one start to the next while they are free.
-        ports = {name: int(known[name]) for name in _PORTS} if known else {}
-        if not ports or not all(port_is_free(port) for port in ports.values()):
+        ports = {name: int(known[name]) for name in _PORTS if name in known}
+        if not _all_free(ports):
             self._stop_leftover(known)
-            if not ports or not all(port_is_free(port) for port in ports.values()):
+            if not _all_free(ports):
                 ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
         self._ports = ports
         self._access_file = folder / "access.json"
         self._remember(pid=None)
-        data = private_folder(folder / "data")
         self.child = Child(
             name="seaweedfs",
-            argv=[
-                str(binary),
-                "mini",
-                *(f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-disableHttp"),
-                *("-webdav=false", "-admin.ui=false", "-master.telemetry=false"),
-                *(f"-s3.port={ports['s3']}", f"-s3.port.grpc={ports['s3_grpc']}"),
-                *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
-                *(f"-master.port={ports['master']}", f"-master.port.grpc={ports['master_grpc']}"),
-                *(f"-volume.port={ports['volume']}", f"-volume.port.grpc={ports['volume_grpc']}"),
-                *(f"-filer.port={ports['filer']}", f"-filer.port.grpc={ports['filer_grpc']}"),
-                *_local_sockets(folder),
-            ],
+            argv=[str(binary), "mini", f"-options={self._write_options(folder)}"],
             environment={
                 "PATH": "/usr/bin:/bin",
                 "HOME": str(folder),
@@ -128,6 +127,39 @@ class EmbeddedSeaweed:
         """A boto3 client of this server."""
         return _client(self.endpoint_url, self.access_key, self.secret_key)
 
+    def _write_options(self, folder: Path) -> Path:
+        """The options in a file of ours: the admin page's password must not stand on a command line."""
+        ports = self._ports
+        options = {
+            "dir": str(private_folder(folder / "data")),
+            "ip": "127.0.0.1",
+            "ip.bind": "127.0.0.1",
+            "disableHttp": "true",
+            "webdav": "false",
+            "master.telemetry": "false",
+            "admin.ui": "false",
+            "admin.password": new_secret(),
+            "admin.port": str(ports["admin"]),
+            "admin.port.grpc": str(ports["admin_grpc"]),
+            "s3.port": str(ports["s3"]),
+            "s3.port.grpc": str(ports["s3_grpc"]),
+            "s3.port.iceberg": "0",
+            "s3.port.lance": "0",
+            "s3.autoCreateBucket": "false",
+            "master.port": str(ports["master"]),
+            "master.port.grpc": str(ports["master_grpc"]),
+            "volume.port": str(ports["volume"]),
+            "volume.port.grpc": str(ports["volume_grpc"]),
+            "filer.port": str(ports["filer"]),
+            "filer.port.grpc": str(ports["filer_grpc"]),
+        }
+        run = private_folder(folder / "run")
+        if fits_a_socket(run, "filer.sock"):  # by default they lie in the shared /tmp
+            options |= {"s3.localSocket": str(run / "s3.sock"), "filer.localSocket": str(run / "filer.sock")}
+        path = folder / "weed.options"
+        write_private(path, "".join(f"{name}={value}\n" for name, value in options.items()))
+        return path
+
     def _remember(self, pid: int | None) -> None:
         known = {**self._ports, "access_key": self.access_key, "secret_key": self.secret_key, "pid": pid}
         write_private(self._access_file, json.dumps(known))
@@ -164,12 +196,8 @@ def _client(endpoint_url: str, access_key: str, secret_key: str) -> S3Client:
     )
 
 
-def _local_sockets(folder: Path) -> list[str]:
-    """By default the sockets are created in the shared /tmp; keep them with us where the path is short enough."""
-    run = private_folder(folder / "run")
-    if not fits_a_socket(run, "filer.sock"):
-        return []
-    return [f"-s3.localSocket={run / 's3.sock'}", f"-filer.localSocket={run / 'filer.sock'}"]
+def _all_free(ports: dict[str, int]) -> bool:
+    return len(ports) == len(_PORTS) and all(port_is_free(port) for port in ports.values())
 
 
 def _wheel_binary() -> Path:

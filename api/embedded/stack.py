@@ -48,7 +48,8 @@ def start_stack(home: Path, environment: Mapping[str, str] | None = None) -> Ite
     """Start whatever ``environment`` (default: the process's) does not name; everything is stopped on leaving.
 
     ``DATABASE_URL``, ``REDIS_URL`` and ``S3_ENDPOINT_URL`` replace one engine each; the last one comes with
-    ``S3_ACCESS_KEY_ID`` and ``S3_SECRET_ACCESS_KEY`` (or ``AWS_...``) and, if it is not ``encoder-audit``, ``S3_BUCKET``.
+    ``S3_ACCESS_KEY_ID`` and ``S3_SECRET_ACCESS_KEY`` (or ``AWS_...``) and ``S3_BUCKET``
+    (default ``encoder-audit``).
     Call it from the main thread: the engines die with the thread that started them.
 
     Raises:
@@ -93,5 +94,7 @@ def _external_s3(given: Mapping[str, str]) -> tuple[str, str, str, str] | None:
     access_key = given.get("S3_ACCESS_KEY_ID") or given.get("AWS_ACCESS_KEY_ID")
     secret_key = given.get("S3_SECRET_ACCESS_KEY") or given.get("AWS_SECRET_ACCESS_KEY")
     if not access_key or not secret_key:
-        raise LaunchError("S3_ENDPOINT_URL is set, but not the keys for it. Set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY as well.")
+        raise LaunchError(
+            "S3_ENDPOINT_URL is set, but not the keys for it. Set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY as well."
+        )
     return endpoint, access_key, secret_key, given.get("S3_BUCKET") or BUCKET

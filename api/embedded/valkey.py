@@ -73,9 +73,7 @@ class EmbeddedValkey:
         self.child.stop()
 
     def _remember(self) -> None:
-        write_private(
-            self._folder / "access.json", json.dumps({"port": self._port, "password": self._password})
-        )
+        write_private(self._folder / "access.json", json.dumps({"port": self._port, "password": self._password}))
         settings = {
             "bind": "127.0.0.1",
             "port": str(self._port),
