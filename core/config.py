@@ -23,21 +23,21 @@ class MethodConfig(BaseModel):
 ConfigT = TypeVar("ConfigT", bound=MethodConfig)
 
 
-def parse_config(model: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
-    """``values`` as a ``model``.
+def parse_config(model: type[ConfigT], values: Mapping[str, Any], *, path: str = "parameters") -> ConfigT:
+    """``values`` as a ``model``; ``path`` is where they stand in the request.
 
     Raises:
-        UsageError: the first value that does not fit, named by its path (``parameters.steps``).
+        UsageError: the first value that does not fit, named by its path (``parameters.detection.steps``).
     """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(["parameters", *map(str, first["loc"])])
+        field = ".".join([path, *map(str, first["loc"])])
         known = ", ".join(model.model_fields)
         raise UsageError(
             "invalid_parameter",
-            field=path,
+            field=field,
             found=f"{first.get('input')!r}",
             expected=first["msg"].lower() if first["type"] != "extra_forbidden" else f"one of {known}",
             action="Correct it; the parameters and their ranges are listed by 'encoder-audit methods'.",

@@ -1,0 +1,187 @@
+"""Everything this version can do: detection methods, purification methods, kinds of audit, one row each.
+
+The command line, the worker and (through ``api/contract/methods.json``) the service know nothing but these rows: a new
+method or kind is one new file and one row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import Field
+
+from core.config import MethodConfig, parse_config
+from core.errors import UsageError
+from core.kinds.detect import detect
+from core.kinds.findings import Findings, Subject
+from core.kinds.purify import purify
+from core.methods import Choice, Detect, Method, Unlearn
+from core.recovery import decree, ssldefender
+from core.run import Run
+from core.unlearning import ssldefender as distillation
+
+LARGEST_SEED = 2**53 - 1
+"""The largest integer that every JSON reader keeps exact."""
+
+DETECTION: tuple[Method[Detect], ...] = (
+    Method(
+        key="ssldefender",
+        title="SSLDefender trigger recovery",
+        description=(
+            "Searches for masked-patch and additive triggers with generators trained against the encoder, and judges "
+            "how strongly the recovered triggers pull unrelated images together. Looks for several kinds of trigger."
+        ),
+        config=ssldefender.SSLDefenderConfig,
+        apply=ssldefender.detect,
+        stage_plan=ssldefender.stage_plan,
+    ),
+    Method(
+        key="decree",
+        title="DECREE trigger inversion",
+        description=(
+            "The field's baseline: optimises one masked patch that makes all images alike and judges the patch by its "
+            "size. Blind to triggers that cover the whole image."
+        ),
+        config=decree.DecreeConfig,
+        apply=decree.detect,
+        stage_plan=decree.stage_plan,
+    ),
+)
+"""Detection methods; the first is the default."""
+
+PURIFICATION: tuple[Method[Unlearn], ...] = (
+    Method(
+        key="ssldefender",
+        title="SSLDefender distillation-guided unlearning",
+        description=(
+            "Trains a copy of the encoder to ignore the recovered triggers while its features of clean images stay "
+            "those of the original."
+        ),
+        config=distillation.UnlearningConfig,
+        apply=distillation.unlearn,
+        stage_plan=distillation.stage_plan,
+    ),
+)
+"""Purification methods; the first is the default."""
+
+
+class DetectParameters(MethodConfig):
+    """What can be set for an audit that only looks. Nothing is required."""
+
+    preset: str = Field("default", description="Named set of values for every step; a step may name its own.")
+    seed: int | None = Field(
+        None, ge=0, le=LARGEST_SEED, description="Where every random choice comes from; 0 if null."
+    )
+    detection: dict[str, Any] = Field({}, description="The detection method and what differs from its preset.")
+
+
+class PurifyParameters(DetectParameters):
+    """The same, and how to unlearn."""
+
+    purification: dict[str, Any] = Field({}, description="The purification method and what differs from its preset.")
+
+
+@dataclass(frozen=True)
+class AuditKind:
+    """Something a user can ask for. ``sections`` are the steps a method is chosen for, named as in the parameters;
+    ``run`` takes the choice made for each. ``yields_encoder`` says whether an encoder can be downloaded in the end."""
+
+    key: str
+    title: str
+    description: str
+    inputs: tuple[str, ...]
+    yields_encoder: bool
+    parameters: type[DetectParameters]
+    sections: Mapping[str, tuple[Method[Any], ...]]
+    run: Callable[[Subject, Mapping[str, Choice[Any]], Run], Findings]
+
+
+def _kinds() -> tuple[AuditKind, ...]:
+    return (
+        AuditKind(
+            key="detect",
+            title="Detect",
+            description="Decides whether an encoder is backdoored and recovers the trigger.",
+            inputs=("encoder", "images"),
+            yields_encoder=False,
+            parameters=DetectParameters,
+            sections={"detection": DETECTION},
+            run=lambda subject, chosen, run: detect(subject, chosen["detection"], run),
+        ),
+        AuditKind(
+            key="purify",
+            title="Detect and purify",
+            description="Recovers the trigger, unlearns it from a copy of the encoder, and checks the copy again.",
+            inputs=("encoder", "images"),
+            yields_encoder=True,
+            parameters=PurifyParameters,
+            sections={"detection": DETECTION, "purification": PURIFICATION},
+            run=lambda subject, chosen, run: purify(subject, chosen["detection"], chosen["purification"], run),
+        ),
+    )
+
+
+KINDS: Mapping[str, AuditKind] = MappingProxyType({kind.key: kind for kind in _kinds()})
+"""Kind of audit by key, in the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A request's parameters, checked: the seed (None: not given) and a configured method for each section."""
+
+    seed: int | None
+    chosen: Mapping[str, Choice[Any]]
+
+
+def find_kind(key: str) -> AuditKind:
+    """The kind of audit called ``key``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if key not in KINDS:
+        raise _not_one_of("unknown_kind", "kind", key, KINDS)
+    return KINDS[key]
+
+
+def read_parameters(kind: AuditKind, values: Mapping[str, Any]) -> Settings:
+    """Check ``values`` as the user gave them and decide every parameter: preset first, then what was set by hand.
+
+    Raises:
+        UsageError: the first thing that does not fit, named by its path (``parameters.detection.steps``).
+    """
+    parameters = parse_config(kind.parameters, values)
+    chosen = {
+        name: _choose(name, methods, dict(getattr(parameters, name)), parameters.preset)
+        for name, methods in kind.sections.items()
+    }
+    return Settings(parameters.seed, chosen)
+
+
+def _choose(section: str, methods: tuple[Method[Any], ...], values: dict[str, Any], preset: str) -> Choice[Any]:
+    path = f"parameters.{section}"
+    rows = {method.key: method for method in methods}
+    key = values.pop("method", methods[0].key)
+    if not isinstance(key, str) or key not in rows:
+        raise _not_one_of("unknown_method", f"{path}.method", key, rows)
+    method = rows[key]
+    # A preset named for the whole request is reported there, one named for this step is reported here.
+    preset_path = f"{path}.preset" if "preset" in values else "parameters.preset"
+    preset = values.pop("preset", preset)
+    if not isinstance(preset, str) or preset not in method.presets:
+        raise _not_one_of("unknown_preset", preset_path, preset, method.presets)
+    config = parse_config(method.config, {**method.presets[preset], **values}, path=path)
+    return Choice(method, preset, config)
+
+
+def _not_one_of(code: str, field: str, found: object, known: Mapping[str, object]) -> UsageError:
+    return UsageError(
+        code,
+        field=field,
+        found=f"{found!r}",
+        expected=f"one of {', '.join(known)}",
+        action="Choose one of these; 'encoder-audit methods' describes them.",
+    )

@@ -1,0 +1,73 @@
+"""What a row of the catalogue is: a method with its parameters, and a request's choice of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from core.config import MethodConfig
+from core.recovery.detection import Detection
+from core.run import Run
+from core.triggers import AdditiveTrigger, MaskedTrigger
+from core.types import Encoder, ImageSet
+from core.unlearning.result import Unlearning
+
+
+class Detect(Protocol):
+    """Look for a backdoor. ``config`` is of the method's own class; the encoder given is unchanged."""
+
+    def __call__(self, encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Detection: ...
+
+
+class Unlearn(Protocol):
+    """Make a copy of the encoder that no longer obeys the triggers. ``config`` is of the method's own class."""
+
+    def __call__(
+        self,
+        encoder: Encoder,
+        images: ImageSet,
+        triggers: Sequence[MaskedTrigger | AdditiveTrigger],
+        config: Any,
+        run: Run,
+        *,
+        seed: int,
+    ) -> Unlearning: ...
+
+
+MethodT = TypeVar("MethodT", Detect, Unlearn)
+
+
+@dataclass(frozen=True)
+class Method(Generic[MethodT]):
+    """One method of the catalogue. ``config`` has a class variable ``presets``: name -> values that differ from the
+    defaults; the preset ``default`` always exists. ``stage_plan`` maps the stages of a configured run to their share
+    of its time."""
+
+    key: str
+    title: str
+    description: str
+    config: type[MethodConfig]
+    apply: MethodT
+    stage_plan: Callable[[Any], Mapping[str, float]]
+
+    @property
+    def presets(self) -> Mapping[str, Mapping[str, Any]]:
+        """Preset name -> the values it sets; always with ``default``."""
+        named: Mapping[str, Mapping[str, Any]] = getattr(self.config, "presets", {})
+        return {"default": {}, **named}
+
+
+@dataclass(frozen=True)
+class Choice(Generic[MethodT]):
+    """A method with all its parameters decided."""
+
+    method: Method[MethodT]
+    preset: str
+    config: MethodConfig
+
+    def stages(self) -> dict[str, float]:
+        """Stage name -> share of this method's time, summing to 1."""
+        plan = self.method.stage_plan(self.config)
+        whole = sum(plan.values()) or 1.0
+        return {name: share / whole for name, share in plan.items()}
