@@ -1,0 +1,162 @@
+"""The network of a card: torchvision's or timm's, its head replaced by the identity, its overrides applied.
+
+Nothing is ever downloaded: the weights are the user's file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import warnings
+from functools import cache
+
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from core.encoders.card import ConvolutionChange, EncoderCard
+from core.errors import UnsupportedInput
+
+_HEADS = ("fc", "classifier", "heads", "head", "AuxLogits", "aux1", "aux2")
+
+
+@cache
+def known_architectures() -> tuple[str, ...]:
+    """Every name a card may give, torchvision's classification networks first."""
+    own = torchvision.models.list_models(module=torchvision.models)
+    return tuple(f"torchvision/{name}" for name in own) + tuple(f"timm/{name}" for name in timm.list_models())
+
+
+def build_backbone(card: EncoderCard, *, device: torch.device | str = "cpu") -> nn.Module:
+    """The card's network with random weights, without its classification head, in eval mode.
+
+    On the ``meta`` device nothing is allocated: that is how names and shapes are compared before anything is built.
+
+    Raises:
+        UnsupportedInput: no such architecture, or an override that does not fit it.
+    """
+    family, _, name = card.architecture.partition("/")
+    _require_known(card.architecture)
+    # A constructor draws its initial weights from torch's global generator; leave that as it was.
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), torch.device(device):
+        warnings.simplefilter("ignore")
+        try:
+            model = _torchvision(name, card) if family == "torchvision" else _timm(name, card)
+        except (AssertionError, RuntimeError, TypeError, ValueError) as failure:
+            raise UnsupportedInput(
+                "architecture_not_built",
+                field="card.architecture",
+                found=f"{card.architecture} cannot be built at {card.image_size[0]}x{card.image_size[1]}: {failure}",
+                expected="an architecture that exists at the card's input_size",
+                action="Correct input_size, or choose another architecture.",
+            ) from failure
+        for path, change in card.overrides.items():
+            _override(model, path, change)
+    return model.eval()
+
+
+def shapes_of(backbone: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of everything in ``backbone``'s state dict."""
+    return {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
+
+
+def default_preprocessing(
+    architecture: str,
+) -> tuple[tuple[int, int], tuple[float, float, float], tuple[float, float, float]]:
+    """Input size, mean and std that the library's own pretrained weights of ``architecture`` use."""
+    family, _, name = architecture.partition("/")
+    if family == "timm":
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        if config is not None:
+            height, width = config.input_size[1:]
+            return (height, width), tuple(config.mean), tuple(config.std)
+    side = 299 if name == "inception_v3" else 224
+    return (side, side), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _require_known(architecture: str) -> None:
+    known = known_architectures()
+    if architecture in known:
+        return
+    name = architecture.rpartition("/")[2]
+    near = [a for a in known if a.rpartition("/")[2] == name] + difflib.get_close_matches(architecture, known, n=4)
+    raise UnsupportedInput(
+        "unknown_architecture",
+        field="card.architecture",
+        found=f"'{architecture}', which neither torchvision {torchvision.__version__} nor timm {timm.__version__} has",
+        expected="torchvision/<name> or timm/<name> of a known network"
+        + (f"; near matches: {', '.join(dict.fromkeys(near))}" if near else ""),
+        action="Correct the name in the card.",
+    )
+
+
+def _torchvision(name: str, card: EncoderCard) -> nn.Module:
+    builder = torchvision.models.get_model_builder(name)
+    options: dict[str, object] = {"weights": None, "weights_backbone": None}
+    accepted = inspect.signature(builder).parameters
+    options = {key: value for key, value in options.items() if key in accepted}
+    if name.startswith("vit_"):
+        options["image_size"] = _square(card)
+    if name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": False}
+    model: nn.Module = builder(**options)
+    for head in _HEADS:
+        if isinstance(getattr(model, head, None), nn.Module):
+            setattr(model, head, nn.Identity())
+    return model
+
+
+def _timm(name: str, card: EncoderCard) -> nn.Module:
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    # Position embeddings have the input size in their shape; a convolutional net takes any size and no such option.
+    options = {"img_size": card.image_size} if config is not None and config.fixed_input_size else {}
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
+    return model
+
+
+def _square(card: EncoderCard) -> int:
+    height, width = card.image_size
+    if height != width:
+        raise ValueError("this architecture takes square images only")
+    return height
+
+
+def _override(model: nn.Module, path: str, change: str | ConvolutionChange) -> None:
+    field = f"card.overrides.{path}"
+    parent_path, _, name = path.rpartition(".")
+    try:
+        parent, old = model.get_submodule(parent_path), model.get_submodule(path)
+    except AttributeError as failure:
+        near = difflib.get_close_matches(path, [key for key, _ in model.named_modules()], n=4)
+        raise UnsupportedInput(
+            "unknown_module",
+            field=field,
+            found="no module of that name",
+            expected="a module of the architecture" + (f", such as {', '.join(near)}" if near else ""),
+            action="Correct the override's name.",
+        ) from failure
+    if isinstance(change, str):
+        setattr(parent, name, nn.Identity())
+        return
+    if type(old) is not nn.Conv2d:
+        raise UnsupportedInput(
+            "override_not_a_convolution",
+            field=field,
+            found=f"a {type(old).__name__}",
+            expected="a plain 2-d convolution",
+            action="Override convolutions only, or use 'identity' to remove a module.",
+        )
+    kept = {"kernel_size": old.kernel_size, "stride": old.stride, "padding": old.padding, "dilation": old.dilation}
+    setattr(
+        parent,
+        name,
+        nn.Conv2d(
+            old.in_channels,
+            old.out_channels,
+            groups=old.groups,
+            bias=old.bias is not None,
+            padding_mode=old.padding_mode,
+            **(kept | change.changes()),  # type: ignore[arg-type]
+        ),
+    )

@@ -1,0 +1,153 @@
+"""The encoder card: what a file of weights does not say about itself.
+
+A state dict holds names and numbers; to run it one must also know the architecture, the changes made to it, the input
+size and the normalisation of pixels. A card says these four things, in JSON, ``encoder-card/1``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from core.errors import AuditError, UsageError
+
+FORMAT = "encoder-card/1"
+
+_Pair = tuple[int, int]
+_Kernel = Annotated[int, Field(ge=1, le=31)]
+_Stride = Annotated[int, Field(ge=1, le=32)]
+_Padding = Annotated[int, Field(ge=0, le=31)]
+_Dilation = Annotated[int, Field(ge=1, le=16)]
+_Side = Annotated[int, Field(ge=8, le=1024)]
+_Mean = Annotated[float, Field(ge=0, le=1)]
+_Std = Annotated[float, Field(ge=1e-3, le=2)]
+_MODULE_PATH = re.compile(r"[A-Za-z0-9_]{1,64}(\.[A-Za-z0-9_]{1,64}){0,15}")
+_MAX_OVERRIDES = 64
+
+
+class ConvolutionChange(BaseModel):
+    """Attributes of one convolution that differ from the architecture's own; each an integer or ``[h, w]``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kernel_size: _Kernel | tuple[_Kernel, _Kernel] | None = None
+    stride: _Stride | tuple[_Stride, _Stride] | None = None
+    padding: _Padding | tuple[_Padding, _Padding] | None = None
+    dilation: _Dilation | tuple[_Dilation, _Dilation] | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _list_as_pair(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    def changes(self) -> dict[str, _Pair]:
+        """The attributes that are given, each as a pair."""
+        given = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: value if isinstance(value, tuple) else (value, value) for name, value in given if value is not None}
+
+
+class EncoderCard(BaseModel):
+    """What a file of weights is. ``mean`` and ``std`` are of pixels in [0, 1], channels RGB."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    format: Literal["encoder-card/1"] = FORMAT
+    architecture: str = Field(pattern=r"^(torchvision|timm)/[A-Za-z0-9_.\-]{1,100}$")
+    overrides: Mapping[str, Literal["identity"] | ConvolutionChange] = Field(default_factory=dict)
+    input_size: _Side | tuple[_Side, _Side]
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Std, _Std, _Std]
+    feature_dim: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+    @field_validator("input_size", "mean", "std", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _module_paths(self) -> EncoderCard:
+        if len(self.overrides) > _MAX_OVERRIDES:
+            raise ValueError(f"at most {_MAX_OVERRIDES} overrides")
+        for path in self.overrides:
+            if not _MODULE_PATH.fullmatch(path):
+                raise ValueError("override names are dotted module paths, such as layer1.0.conv1")
+        return self
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.input_size if isinstance(self.input_size, tuple) else (self.input_size, self.input_size)
+
+    def to_json(self) -> dict[str, Any]:
+        """The card as JSON values, the form in which it was read: absent fields stay absent."""
+        return self.model_dump(mode="json", exclude_defaults=True) | {"format": FORMAT}
+
+
+SAMPLE_CARD: Mapping[str, Any] = MappingProxyType(
+    {
+        "format": FORMAT,
+        "architecture": "torchvision/resnet18",
+        "overrides": {"conv1": {"kernel_size": 3, "stride": 1, "padding": 1}, "maxpool": "identity"},
+        "input_size": 32,
+        "mean": [0.4914, 0.4822, 0.4465],
+        "std": [0.2023, 0.1994, 0.201],
+    }
+)
+"""A filled-in card, shown where one is missing."""
+
+
+def parse_card(mapping: Mapping[str, Any], field: str = "card", error: type[AuditError] = UsageError) -> EncoderCard:
+    """``mapping`` as a card. ``field`` is where it came from; ``error`` is whose fault a bad card is.
+
+    Raises:
+        AuditError: of class ``error``, code ``invalid_card``, naming the first field that does not fit
+            (``card.mean``).
+    """
+    if not isinstance(mapping, Mapping):
+        raise error(
+            "invalid_card",
+            field=field,
+            found=f"a {type(mapping).__name__}",
+            expected="a JSON object in the format encoder-card/1",
+            action="Write the card as an object with architecture, input_size, mean and std.",
+        )
+    try:
+        return EncoderCard.model_validate(dict(mapping))
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        # pydantic names the member of a union in the path; a reader of the card knows only the card's own words.
+        words = [str(part) for part in first["loc"] if not _is_union_member(part)]
+        found = "nothing" if first["type"] == "missing" else ascii(first.get("input"))[:120]
+        raise error(
+            "invalid_card",
+            field=".".join([field, *words]),
+            found=found,
+            expected=_expectation(first["type"], str(first["msg"]), str(first["loc"][0]) if first["loc"] else ""),
+            action="Correct the card; its fields are architecture, overrides, input_size, mean, std and feature_dim.",
+        ) from failure
+
+
+_EXPECTED = {
+    "format": f"'{FORMAT}'",
+    "architecture": "torchvision/<name> or timm/<name>",
+    "input_size": "a side of 8 to 1024 pixels, or [height, width]",
+    "mean": "three numbers in [0, 1], the mean of pixels in [0, 1] (not 0..255)",
+    "std": "three numbers in [0.001, 2], the standard deviation of pixels in [0, 1] (not 0..255)",
+    "overrides": "per convolution kernel_size, stride, padding or dilation (integers or [h, w]), or 'identity'",
+    "feature_dim": "a positive integer",
+}
+
+
+def _expectation(kind: str, message: str, name: str) -> str:
+    if kind == "extra_forbidden" and name not in _EXPECTED:
+        return "one of " + ", ".join(_EXPECTED)
+    return _EXPECTED.get(name, message)
+
+
+def _is_union_member(part: object) -> bool:
+    text = str(part)
+    return text == "ConvolutionChange" or "[" in text or text in {"constrained-int", "int"}

@@ -1,0 +1,279 @@
+"""The only door for weights: a file from anybody, checked, becomes an :class:`Encoder`.
+
+In order: the file's form is recognised by its bytes; a cheap inspection refuses what is damaged or hostile; a PyTorch
+checkpoint is opened in a child process; the card is found or inferred; names and shapes must fit the architecture
+exactly; every number must be finite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from core.encoders.architectures import build_backbone, shapes_of
+from core.encoders.card import EncoderCard, parse_card
+from core.encoders.file_kind import FileKind, recognise
+from core.encoders.infer import infer_card
+from core.encoders.inspect_pickle import inspect_legacy_checkpoint, inspect_zip_checkpoint
+from core.encoders.inspect_safetensors import inspect_safetensors
+from core.encoders.placement import Mismatch, Placement, search, unrecognised
+from core.encoders.sandbox import open_checkpoint
+from core.errors import UnsupportedInput, UsageError
+from core.types import Encoder
+
+CARD_KEY = "encoder_card"
+
+
+@dataclass(frozen=True)
+class SourceForm:
+    """All that writing an encoder in the form in which it came needs.
+
+    ``tensors`` is everything the file held, heads included, with its own dtypes, by path through nested dicts (for
+    safetensors a path of one part). ``placements`` are the copies of the encoder in it, the audited one first.
+    """
+
+    is_checkpoint: bool
+    tensors: Mapping[tuple[str, ...], Tensor]
+    placements: tuple[Placement, ...] = ()
+    scalars: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder ready for audit: on the CPU, float32, eval mode, no gradients, channels-last.
+
+    ``digest`` is the file's SHA-256, ``parameters`` the number of weights, ``dropped`` the names in the file that are
+    not part of the encoder (projection heads, momentum copies, optimizer), ``notes`` what was assumed, for the report.
+    """
+
+    encoder: Encoder
+    card: EncoderCard
+    digest: str
+    parameters: int
+    dropped: tuple[str, ...]
+    notes: tuple[str, ...]
+    source: SourceForm
+
+
+def load_encoder(path: Path, *, card: Mapping[str, Any] | None = None, name: str | None = None) -> LoadedEncoder:
+    """Open the encoder at ``path``. ``card`` overrides the file's own; ``name`` is the user's name for the file.
+
+    Raises:
+        UsageError: no such file, or a ``card`` that is not a card.
+        UnsupportedInput: everything else that is wrong with the file; ``problem.code`` says what.
+    """
+    name = name or path.name
+    given = parse_card(card) if card is not None else None
+    source, digest = _read(path, name)
+    notes: list[str] = []
+    found = given or _own_card(source) or _card_beside(path)
+    shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
+    if found is None:
+        inferred = infer_card(shapes)
+        found = inferred.card
+        notes += inferred.notes
+    placements = _place(found, shapes)
+    notes += _placement_notes(placements)
+    encoder = _build(found, source, placements[0], name)
+    used = set(placements[0].paths.values())
+    dropped = tuple(".".join(key) for key in shapes if key not in used) + source.left_out
+    if strange := unrecognised([*dropped]):
+        notes.append("Not part of the encoder and not audited: " + ", ".join(strange[:8]) + ("..." * (len(strange) > 8)))
+    parameters = sum(p.numel() for p in encoder.backbone.parameters())
+    placed = SourceForm(
+        source.is_checkpoint, source.tensors, placements, source.scalars, source.metadata, source.left_out
+    )
+    card_found = found.model_copy(update={"feature_dim": encoder.feature_dim}) if found.feature_dim is None else found
+    return LoadedEncoder(encoder, card_found, digest, parameters, dropped, tuple(notes), placed)
+
+
+def _read(path: Path, name: str) -> tuple[SourceForm, str]:
+    if not path.is_file():
+        raise UsageError(
+            "no_such_file",
+            field="encoder",
+            found=f"no file at {path}",
+            expected="a file of encoder weights",
+            action="Check the path.",
+        )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+        file.seek(0)
+        kind = recognise(file, size, name)
+        file.seek(0)
+        if kind is FileKind.SAFETENSORS:
+            source = _read_safetensors(path, file, size)
+        else:
+            source = _read_checkpoint(file, size, zipped=kind is FileKind.ZIP_CHECKPOINT)
+    return source, digest
+
+
+def _read_safetensors(path: Path, file: BinaryIO, size: int) -> SourceForm:
+    header = inspect_safetensors(file, size)
+    with safe_open(path, framework="pt") as opened:
+        tensors = {(key,): opened.get_tensor(key) for key in header.shapes}
+    return SourceForm(is_checkpoint=False, tensors=MappingProxyType(tensors), metadata=header.metadata)
+
+
+def _read_checkpoint(file: BinaryIO, size: int, *, zipped: bool) -> SourceForm:
+    if zipped:
+        inspect_zip_checkpoint(file, size)
+    else:
+        inspect_legacy_checkpoint(file)
+    opened = open_checkpoint(file)
+    return SourceForm(
+        is_checkpoint=True,
+        tensors=MappingProxyType(dict(opened.tensors)),
+        scalars=opened.scalars,
+        left_out=opened.left_out,
+    )
+
+
+def _own_card(source: SourceForm) -> EncoderCard | None:
+    text = source.metadata.get(CARD_KEY, source.scalars.get((CARD_KEY,)))
+    return None if text is None else _card_from_text(str(text), "encoder.card")
+
+
+def _card_beside(path: Path) -> EncoderCard | None:
+    """A card in a JSON file of the same name: ``x.card.json`` must be one, ``x.json`` may be something else."""
+    for beside in (path.with_suffix(".card.json"), path.with_name(path.name + ".card.json")):
+        if beside.is_file():
+            return _card_from_text(beside.read_text(encoding="utf-8", errors="replace"), beside.name)
+    plain = path.with_suffix(".json")
+    if plain.is_file() and "encoder-card/" in (text := plain.read_text(encoding="utf-8", errors="replace")):
+        return _card_from_text(text, plain.name)
+    return None
+
+
+def _card_from_text(text: str, where: str) -> EncoderCard:
+    try:
+        mapping = json.loads(text)
+    except (ValueError, RecursionError) as failure:
+        raise UnsupportedInput(
+            "invalid_card",
+            field=where,
+            found="text that is not JSON",
+            expected="an encoder card, encoder-card/1",
+            action="Correct the card, or give one in the request.",
+        ) from failure
+    return parse_card(mapping, where, UnsupportedInput)
+
+
+def _place(card: EncoderCard, shapes: Mapping[tuple[str, ...], tuple[int, ...]]) -> tuple[Placement, ...]:
+    found = search(shapes, shapes_of(build_backbone(card, device="meta")))
+    if found.placements:
+        return found.placements
+    nearest = found.nearest or Mismatch("", (), (), ())
+    raise UnsupportedInput(
+        "keys_do_not_match",
+        field="encoder",
+        found=f"weights that are not those of {card.architecture}"
+        + (f" (looked under {ascii(nearest.prefix)})" if nearest.prefix else "")
+        + _first_few("missing", nearest.missing)
+        + _first_few("unexpected", nearest.unexpected)
+        + _first_few("of another shape", nearest.reshaped),
+        expected="exactly the names and shapes of the card's architecture, heads aside",
+        action="Correct the card's architecture or overrides.",
+    )
+
+
+def _first_few(what: str, names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(ascii(name)[1:-1][:100] for name in names[:4])
+    return f"; {len(names)} {what}: {shown}" + (", ..." if len(names) > 4 else "")
+
+
+def _placement_notes(placements: tuple[Placement, ...]) -> list[str]:
+    chosen, *others = placements
+    notes = []
+    if others:
+        copies = ", ".join(repr(other.prefix) for other in others)
+        notes.append(f"The encoder under {chosen.prefix!r} was audited; the file also holds a slow copy under {copies}.")
+    if chosen.absent:
+        notes.append(f"The file lacks {len(chosen.absent)} batch counters, which do not change any feature.")
+    return notes
+
+
+def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: str) -> Encoder:
+    state = {key: source.tensors[path] for key, path in placement.paths.items()}
+    for key, tensor in state.items():
+        _require_finite(key, tensor)
+    backbone = build_backbone(card)
+    counters = {key: value for key, value in backbone.state_dict().items() if key in placement.absent}
+    backbone.load_state_dict({key: _as_float32(value) for key, value in state.items()} | counters, strict=True)
+    backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder = Encoder(
+        backbone, name=name, image_size=card.image_size, feature_dim=0, mean=card.mean, std=card.std
+    ).eval()
+    encoder.feature_dim = _feature_dim(encoder, card)
+    return encoder
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _require_finite(key: str, tensor: Tensor) -> None:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+        bad = int((~torch.isfinite(tensor.float())).sum())
+        raise UnsupportedInput(
+            "not_finite",
+            field="encoder",
+            found=f"{key} with {bad} of {tensor.numel()} values that are NaN or infinite",
+            expected="finite weights",
+            action="The training run that wrote them diverged; use an earlier checkpoint.",
+        )
+
+
+@torch.no_grad()
+def _feature_dim(encoder: Encoder, card: EncoderCard) -> int:
+    """The length of a feature, from one grey image."""
+    height, width = card.image_size
+    try:
+        features = encoder(torch.full((1, 3, height, width), 0.5))
+    except (RuntimeError, AssertionError, ValueError) as failure:
+        raise UnsupportedInput(
+            "input_size_does_not_fit",
+            field="card.input_size",
+            found=f"{card.architecture} cannot take {height}x{width} images: {str(failure)[:200]}",
+            expected="an input size that the architecture takes",
+            action="Correct input_size in the card.",
+        ) from failure
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise UnsupportedInput(
+            "no_feature_vector",
+            field="card.architecture",
+            found=f"{card.architecture} returns no single vector per image",
+            expected="an architecture that ends in a pooled feature vector",
+            action="Choose the classification form of the architecture.",
+        )
+    if not bool(torch.isfinite(features).all()):
+        raise UnsupportedInput(
+            "not_finite",
+            field="encoder",
+            found="features of a plain grey image that are NaN or infinite",
+            expected="finite features",
+            action="Check the weights and the card's mean and std.",
+        )
+    if card.feature_dim is not None and card.feature_dim != features.shape[1]:
+        raise UnsupportedInput(
+            "feature_dim_does_not_match",
+            field="card.feature_dim",
+            found=f"features of length {features.shape[1]} where the card says {card.feature_dim}",
+            expected="the length that the architecture gives",
+            action="Correct the card.",
+        )
+    return int(features.shape[1])

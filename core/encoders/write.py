@@ -1,0 +1,119 @@
+"""Writing an encoder in the form in which it came: same names, heads, dtypes and metadata, other weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from core.encoders.card import EncoderCard
+from core.encoders.load import CARD_KEY, LoadedEncoder, SourceForm
+from core.errors import AuditFailed, UsageError
+from core.types import Encoder
+
+_CHECKPOINT_SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".bin")
+
+
+def write_encoder(loaded: LoadedEncoder, encoder: Encoder, path: Path) -> None:
+    """Write the weights of ``encoder``, which came from ``loaded``, to ``path``, whole or not at all.
+
+    The suffix chooses the container: ``.safetensors``, or ``.pt``/``.pth`` with the wrapper the file had. The card
+    goes into the metadata (in a wrapped checkpoint, beside the state dict; a bare state dict in ``.pt`` has no place
+    for it). Momentum copies of the encoder in the same file receive the same weights, so that no copy of the old ones
+    is left; projection heads stay as they were, an optimizer's state is left out.
+
+    Raises:
+        UsageError: the suffix names no container.
+        AuditFailed: a weight does not fit the file's dtype.
+    """
+    tensors = _new_tensors(loaded.source, encoder)
+    suffix = path.suffix.lower()
+    if suffix != ".safetensors" and suffix not in _CHECKPOINT_SUFFIXES:
+        raise UsageError(
+            "unknown_container",
+            field="output",
+            found=f"the suffix '{path.suffix}'",
+            expected=".safetensors, .pt or .pth",
+            action="Name the output file accordingly.",
+        )
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        if suffix == ".safetensors":
+            _write_safetensors(loaded, tensors, temporary)
+        else:
+            torch.save(_nested(loaded, tensors), temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _new_tensors(source: SourceForm, encoder: Encoder) -> dict[tuple[str, ...], Tensor]:
+    state = encoder.backbone.state_dict()
+    tensors = dict(source.tensors)
+    for placement in source.placements:
+        for key, path in placement.paths.items():
+            old = source.tensors[path]
+            new = state[key].detach().to("cpu", old.dtype)
+            if new.is_floating_point() and not bool(torch.isfinite(new).all()):
+                raise AuditFailed(
+                    "weights_do_not_fit",
+                    field="encoder",
+                    found=f"values of {key} that {old.dtype} cannot hold",
+                    expected="finite weights in the file's own dtype",
+                    action="Convert the input file to float32 and repeat.",
+                )
+            tensors[path] = new.contiguous().clone()
+    return tensors
+
+
+def _write_safetensors(loaded: LoadedEncoder, tensors: Mapping[tuple[str, ...], Tensor], path: Path) -> None:
+    source = loaded.source
+    # A checkpoint's wrapper (the dict that held the state dict) has no counterpart here; its neighbours stay behind.
+    wrapper = _wrapper(source)
+    named = {".".join(p[len(wrapper) :]): t.contiguous() for p, t in tensors.items() if p[: len(wrapper)] == wrapper}
+    metadata = {"format": "pt"} | dict(source.metadata)
+    metadata[CARD_KEY] = _card_text(source.metadata.get(CARD_KEY), loaded.card)
+    save_file({name: tensor.clone() for name, tensor in named.items()}, path, metadata=metadata)
+
+
+def _card_text(original: str | None, card: EncoderCard) -> str:
+    """The file's own card to the letter if it says the same, else the card that was used."""
+    if original is not None:
+        known = EncoderCard.model_validate(json.loads(original))
+        if known.model_copy(update={"feature_dim": card.feature_dim}) == card:
+            return original
+    return json.dumps(card.to_json())
+
+
+def _nested(loaded: LoadedEncoder, tensors: Mapping[tuple[str, ...], Tensor]) -> dict[str, Any]:
+    source = loaded.source
+    tree: dict[str, Any] = {}
+    for path, value in [*tensors.items(), *source.scalars.items()]:
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = value
+    if _wrapper(source):
+        tree[CARD_KEY] = json.dumps(loaded.card.to_json())
+    return tree
+
+
+def _wrapper(source: SourceForm) -> tuple[str, ...]:
+    """The dicts around the state dict in a checkpoint; none for a bare state dict."""
+    return next(iter(source.placements[0].paths.values()))[:-1]
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
