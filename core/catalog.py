@@ -174,7 +174,7 @@ def _choose(section: str, methods: tuple[Method[Any], ...], values: dict[str, An
     if not isinstance(preset, str) or preset not in method.presets:
         raise _not_one_of("unknown_preset", preset_path, preset, method.presets)
     config = parse_config(method.config, {**method.presets[preset], **values}, path=path)
-    return Choice(method, preset, config)
+    return Choice(method, preset, config, values)
 
 
 def _not_one_of(code: str, field: str, found: object, known: Mapping[str, object]) -> UsageError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from core.config import MethodConfig
@@ -60,11 +60,12 @@ class Method(Generic[MethodT]):
 
 @dataclass(frozen=True)
 class Choice(Generic[MethodT]):
-    """A method with all its parameters decided."""
+    """A method with all its parameters decided. ``overrides`` are the values set by hand, over the preset's."""
 
     method: Method[MethodT]
     preset: str
     config: MethodConfig
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def stages(self) -> dict[str, float]:
         """Stage name -> share of this method's time, summing to 1."""

@@ -1,0 +1,91 @@
+"""Where things stand in the report's drawings; the template draws them, so that escaping stays in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.report.model import HypothesisRow
+
+WIDTH, HEIGHT = 600.0, 160.0
+THINNED = 200
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A score on its axis against its threshold. All positions are per cent of the width."""
+
+    name: str
+    score: float
+    threshold: float
+    score_at: float
+    threshold_at: float
+    floor_at: float | None
+    restarts_at: tuple[float, ...]
+    low: float
+    high: float
+    exceeded: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss curve on a logarithmic axis: ``points`` for an SVG polyline within WIDTH x HEIGHT."""
+
+    points: str
+    first: float
+    last: float
+    smallest: float
+    largest: float
+    steps: int
+
+
+def gauge(row: HypothesisRow, floor: float | None) -> Gauge:
+    """``floor`` is the clean images' similarity; it is drawn where it lies within reach of the score's axis."""
+    marks = [row.score, row.threshold, *row.scores]
+    if floor is not None and 0 <= min(marks) and max(marks) <= 1:
+        marks.append(floor)
+    else:
+        floor = None
+    low, high = min(marks), max(marks)
+    room = (high - low) * 0.08 or max(abs(high), 1.0) * 0.1
+    low, high = low - room, high + room
+
+    def at(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    return Gauge(
+        name=row.name,
+        score=row.score,
+        threshold=row.threshold,
+        score_at=at(row.score),
+        threshold_at=at(row.threshold),
+        floor_at=None if floor is None else at(floor),
+        restarts_at=tuple(at(score) for score in row.scores),
+        low=low,
+        high=high,
+        exceeded=row.score >= row.threshold,
+    )
+
+
+def loss_curve(losses: Sequence[float], steps: int | None) -> Curve | None:
+    """None where there are fewer than two finite losses."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if len(finite) < 2:
+        return None
+    smallest, largest = min(finite), max(finite)
+    # A loss may be negative (mutual information): then the axis is linear.
+    heights = [math.log10(loss) for loss in finite] if smallest > 0 else finite
+    low, span = min(heights), (max(heights) - min(heights)) or 1.0
+    points = (
+        f"{WIDTH * i / (len(heights) - 1):.1f},{HEIGHT * (1 - (height - low) / span):.1f}"
+        for i, height in enumerate(heights)
+    )
+    return Curve(" ".join(points), finite[0], finite[-1], smallest, largest, steps or len(finite))
+
+
+def thinned(values: Sequence[float], most: int = THINNED) -> list[float]:
+    """At most ``most`` of ``values``, evenly spaced, the first and the last among them."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]

@@ -1,0 +1,156 @@
+"""The report's JSON, ``encoder-audit/report/1``. Its schema is published as ``api/contract/report.schema.json``.
+
+Additions keep the number; a field that changes its meaning or goes away raises it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.types import Verdict
+
+SCHEMA = "encoder-audit/report/1"
+Sha256 = str
+
+
+class ReportPart(BaseModel):
+    """Base of the report's parts: frozen, exactly the fields below, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class HypothesisRow(ReportPart):
+    """One kind of trigger that was looked for."""
+
+    name: str
+    score: float = Field(description="The statistic that counts; larger is more suspicious.")
+    threshold: float = Field(description="From here on the hypothesis is held to be true.")
+    scores: list[float] = Field(description="The statistic of each restart: its spread is the uncertainty.")
+
+
+class TriggerRow(ReportPart):
+    """A candidate trigger, best first."""
+
+    hypothesis: str
+    similarity: float = Field(description="Mean pairwise cosine of triggered features on images its search never saw.")
+    size: float
+    size_unit: str
+    area: float = Field(description="Fraction of the image's pixels that it changes.")
+
+
+class EncoderPart(ReportPart):
+    """The encoder that was audited."""
+
+    name: str
+    sha256: Sha256
+    bytes: int
+    architecture: str
+    parameters: int = Field(description="Number of weights of the backbone.")
+    feature_dim: int
+    image_size: tuple[int, int] = Field(description="Height and width in pixels.")
+    dropped_keys: list[str] = Field(description="Weights in the file that are no part of the backbone (heads).")
+    notes: list[str] = Field(description="What had to be assumed to read the file.")
+
+
+class RejectedRow(ReportPart):
+    """An image that could not be used."""
+
+    name: str
+    reason: str
+
+
+class ImagesPart(ReportPart):
+    """The clean images that were used."""
+
+    name: str
+    count: int
+    rejected: list[RejectedRow]
+    digest: Sha256 = Field(description="SHA-256 over names and decoded pixels.")
+
+
+class MethodPart(ReportPart):
+    """A method as it ran: every parameter, not only those that were set."""
+
+    key: str
+    title: str
+    preset: str
+    overrides: dict[str, Any] = Field(description="What was set by hand, over the preset.")
+    config: dict[str, Any]
+
+
+class PurificationPart(ReportPart):
+    """What became of the encoder. ``performed`` is false where there was nothing to unlearn: the encoder is then
+    delivered as it came and the numbers are null."""
+
+    performed: bool
+    explanation: str
+    verdict_before: Verdict
+    score_before: float | None
+    verdict: Verdict = Field(description="Of the encoder that is delivered, by the same detection.")
+    score: float | None
+    threshold: float | None
+    sha256: Sha256 = Field(description="Of the delivered file.")
+    drift: float | None = Field(description="1 - mean cosine of purified and original features on held-back images.")
+    neighbour_agreement: float | None = Field(description="Share of nearest neighbours that stayed the same.")
+    initial_similarity: float | None = Field(description="Mean pairwise cosine of triggered features before.")
+    residual_similarity: float | None = Field(description="The same after unlearning.")
+    steps: int | None
+    loss: list[float] = Field(description="Training loss, thinned to at most 200 points.")
+    hypotheses: list[HypothesisRow] = Field(description="The second detection, on the purified encoder.")
+    notes: list[str]
+
+
+class StageRow(ReportPart):
+    """Where the time went. A resumed audit counts only the time since it was resumed."""
+
+    name: str
+    steps: int
+    seconds: float
+
+
+class VersionsPart(ReportPart):
+    encoder_audit: str
+    torch: str
+    python: str
+
+
+class ArtifactRow(ReportPart):
+    """A file that belongs to this report, beside it."""
+
+    name: str
+    media_type: str
+    bytes: int
+    sha256: Sha256
+
+
+class Report(ReportPart):
+    """One audit. ``verdict``, ``score`` and ``threshold`` are about the encoder that was given."""
+
+    schema_: Literal["encoder-audit/report/1"] = Field(SCHEMA, alias="schema")
+    kind: str
+    verdict: Verdict
+    score: float | None
+    threshold: float | None
+    margin: float | None = Field(description="score - threshold, in the score's unit.")
+    reasons: list[str]
+    untested: list[str] = Field(description="What was not looked for; the verdict says nothing about it.")
+    clean_similarity: float | None = Field(description="Mean pairwise cosine of clean features: the floor of scores.")
+    hypotheses: list[HypothesisRow]
+    triggers: list[TriggerRow]
+    encoder: EncoderPart
+    images: ImagesPart
+    purification: PurificationPart | None
+    methods: dict[str, MethodPart] = Field(description="Step of the audit -> the method that did it.")
+    seed: int
+    device: str
+    versions: VersionsPart
+    started: str = Field(description="UTC, RFC 3339.")
+    elapsed_seconds: float
+    stages: list[StageRow]
+    artifacts: list[ArtifactRow]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values, by the published names."""
+        return self.model_dump(mode="json", by_alias=True)
