@@ -119,10 +119,18 @@ def become_sweeper(session: Session) -> bool:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A queued audit whose id should go to the broker (again)."""
+
+    audit_id: uuid.UUID
+    queue: str
+
+
+@dataclass(frozen=True)
 class Swept:
     """Audits whose lease had run out: sent back to the queue, or given up after too many lost workers."""
 
-    requeued: tuple[uuid.UUID, ...]
+    requeued: tuple[Waiting, ...]
     given_up: tuple[uuid.UUID, ...]
 
 
@@ -151,22 +159,16 @@ def take_back_lost(session: Session, *, max_losses: int) -> Swept:
         )
         .returning(Audit.id)
     ).all()
-    requeued = session.scalars(
-        update(Audit).where(*lost).values(_requeued() | {"losses": Audit.losses + 1}).returning(Audit.id)
-    ).all()
-    return Swept(tuple(requeued), tuple(given_up))
+    requeued = session.execute(
+        update(Audit).where(*lost).values(_requeued() | {"losses": Audit.losses + 1}).returning(Audit.id, Audit.queue)
+    )
+    return Swept(tuple(Waiting(row.id, row.queue) for row in requeued), tuple(given_up))
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """A queued audit whose id should go to the broker (again)."""
-
-    audit_id: uuid.UUID
-    queue: str
-
-
-def undelivered(session: Session, *, unsent_for: timedelta, sent_before: timedelta, limit: int) -> Sequence[Waiting]:
-    """Queued audits that the broker may not know of, oldest first.
+def undelivered(
+    session: Session, queue: str, *, unsent_for: timedelta, sent_before: timedelta, limit: int
+) -> Sequence[Waiting]:
+    """Queued audits of ``queue`` that the broker may not know of, oldest first.
 
     Either their id was not sent although they have waited ``unsent_for`` (the API died between commit and send, or
     the broker was down), or it was sent longer than ``sent_before`` ago (they wait their turn, or the broker lost it).
@@ -175,6 +177,7 @@ def undelivered(session: Session, *, unsent_for: timedelta, sent_before: timedel
         select(Audit.id, Audit.queue)
         .where(
             Audit.state == AuditState.QUEUED,
+            Audit.queue == queue,
             case(
                 (Audit.dispatched_at.is_(None), Audit.queued_at < func.now() - unsent_for),
                 else_=Audit.dispatched_at < func.now() - sent_before,

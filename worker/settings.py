@@ -1,0 +1,74 @@
+"""How a worker behaves, read from the environment. Where things are kept is in ``api.storage.settings``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from api.storage.settings import SettingsError, describe_settings_errors
+
+
+class WorkerSettings(BaseSettings):
+    """One worker: its device, its slots, and the times by which a dead or stuck one is told from a busy one."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    worker_device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="device of the audits: auto, cpu, cuda or cuda:N; run one worker per GPU",
+    )
+    worker_slots: int = Field(default=1, ge=1, le=64, description="audits at a time; 1 on a GPU")
+    cpu_threads: int | None = Field(
+        default=None, ge=1, le=1024, description="threads per slot; absent: the machine's cores divided by the slots"
+    )
+    worker_audits_per_process: int = Field(
+        default=1,
+        ge=1,
+        description="audits after which a process is replaced; 1 returns all GPU memory and lets no hostile file "
+        "outlive its audit, at the cost of importing torch ahead of the next one",
+    )
+    worker_scratch: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / f"encoder-audit-{os.getuid()}",
+        description="folder for the files of running audits; needs room for one encoder and its images per slot",
+    )
+    lease_seconds: float = Field(
+        default=20.0, gt=0, le=3600, description="an audit whose worker is silent for so long is given to another"
+    )
+    stall_seconds: float = Field(
+        default=900.0, gt=0, description="a worker whose audit makes no step for so long is taken for stuck"
+    )
+    tick_seconds: float = Field(default=0.5, gt=0, le=60, description="how often a running audit looks for a cancel")
+    checkpoint_seconds: float = Field(default=10.0, gt=0, description="least time between two checkpoints of a stage")
+    sweep_seconds: float = Field(default=5.0, gt=0, le=3600, description="how often lost and unsent audits are sought")
+    resend_seconds: float = Field(
+        default=60.0, gt=0, description="a queued audit is sent again after so long, if the broker's queue is empty"
+    )
+    max_losses: int = Field(default=3, ge=1, description="lost workers after which an audit fails")
+
+    @property
+    def lease(self) -> timedelta:
+        """``lease_seconds`` as PostgreSQL wants it."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of one slot."""
+        return self.cpu_threads or max(1, (os.cpu_count() or 1) // self.worker_slots)
+
+
+def load_worker_settings() -> WorkerSettings:
+    """The settings from the environment.
+
+    Raises:
+        SettingsError: a variable is not of its form.
+    """
+    try:
+        return WorkerSettings()
+    except ValidationError as error:
+        raise SettingsError(describe_settings_errors(WorkerSettings, error)) from None
