@@ -1,0 +1,36 @@
+"""Reading the files of a folder by the names they have below it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from core.images.archive import MAX_MEMBER_BYTES, UnreadableMember
+
+
+class FolderMembers:
+    """The files under ``root``, at any depth; links to folders are not followed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def names(self) -> list[str]:
+        """Paths below the root with forward slashes, sorted."""
+        found = (Path(folder, file) for folder, _, files in os.walk(self._root) for file in files)
+        return sorted(path.relative_to(self._root).as_posix() for path in found)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file.
+
+        Raises:
+            UnreadableMember: it cannot be read or is too large.
+        """
+        path = self._root / name
+        try:
+            if not path.is_file():
+                raise UnreadableMember("not a regular file")
+            if path.stat().st_size > MAX_MEMBER_BYTES:
+                raise UnreadableMember(f"larger than {MAX_MEMBER_BYTES // 2**20} MiB")
+            return path.read_bytes()
+        except OSError as failure:
+            raise UnreadableMember(failure.strerror or "cannot be read") from failure

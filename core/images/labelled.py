@@ -1,0 +1,91 @@
+"""Labelled images, for **evaluation only**: accuracy and attack success rate need truth, a defence must never see it.
+
+Kept apart from ``core.images.load`` so that import rules can hold every recovery, unlearning and cleansing method away
+from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.errors import UnsupportedInput, UsageError
+from core.images.load import image_names, open_members, read_images, require_enough
+from core.types import ImageSet
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """``labels`` is ``[N]`` int64, indices into ``classes``, which are the folders' names, sorted."""
+
+    images: ImageSet
+    labels: Tensor
+    classes: tuple[str, ...]
+
+
+def load_labelled(
+    path: Path,
+    image_size: tuple[int, int],
+    *,
+    minimum: int = 50,
+    limit_per_class: int | None = None,
+    name: str | None = None,
+) -> LabelledImages:
+    """The images in the class folders of the folder or zip at ``path``; a folder around all of them is passed over.
+
+    ``limit_per_class`` takes the first so many names of each class.
+
+    Raises:
+        UsageError: nothing at ``path``, or a limit below 1.
+        UnsupportedInput: ``no_classes`` when there are fewer than two class folders, else as ``load_images``.
+    """
+    if limit_per_class is not None and limit_per_class < 1:
+        raise UsageError(
+            "invalid_parameter",
+            field="limit_per_class",
+            found=str(limit_per_class),
+            expected="at least 1",
+            action="Raise the limit or leave it out.",
+        )
+    with open_members(path) as members:
+        names = image_names(members)
+        class_of = _classes_by_name(names)
+        classes = tuple(sorted(set(class_of.values())))
+        if len(classes) < 2:
+            raise UnsupportedInput(
+                "no_classes",
+                field="images",
+                found=f"{len(classes)} class folder(s) in {ascii(name or path.name)[1:-1][:100]}",
+                expected="one folder per class, at least two: CLASS/IMAGE.jpg",
+                action="Sort the images into class folders.",
+            )
+        chosen = [n for n in names if n in class_of]
+        if limit_per_class is not None:
+            chosen = _first_of_each(chosen, class_of, limit_per_class)
+        images = read_images(members, chosen, image_size)
+    require_enough(images, minimum, name or path.name)
+    index = {label: number for number, label in enumerate(classes)}
+    labels = torch.tensor([index[class_of[n]] for n in images.names], dtype=torch.int64)
+    return LabelledImages(images, labels, classes)
+
+
+def _classes_by_name(names: list[str]) -> dict[str, str]:
+    """Name -> class folder. Files outside any class folder (a README at the top) have none."""
+    parts = {name: name.split("/") for name in names}
+    depth = 0
+    while len({tuple(p[: depth + 1]) for p in parts.values()}) == 1 and all(len(p) > depth + 2 for p in parts.values()):
+        depth += 1
+    return {name: p[depth] for name, p in parts.items() if len(p) > depth + 1}
+
+
+def _first_of_each(names: list[str], class_of: dict[str, str], limit: int) -> list[str]:
+    taken: dict[str, int] = {}
+    chosen = []
+    for name in names:
+        taken[class_of[name]] = taken.get(class_of[name], 0) + 1
+        if taken[class_of[name]] <= limit:
+            chosen.append(name)
+    return chosen

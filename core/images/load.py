@@ -1,0 +1,134 @@
+"""A folder or a zip of images as an :class:`ImageSet`: flat, in class folders or nested deeper, labels unread."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from core.errors import UnsupportedInput, UsageError
+from core.images.archive import UnreadableMember, open_zip
+from core.images.decode import FORMATS, NotAnImage, UnusableImage, decode
+from core.images.folder import FolderMembers
+from core.types import ImageSet, RejectedImage
+
+MAX_PIXEL_BYTES = 24 * 2**30
+NOT_AN_IMAGE = "not an image"
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+class Members(Protocol):
+    """Named files that can be read one by one."""
+
+    def names(self) -> list[str]: ...
+
+    def read(self, name: str) -> bytes: ...
+
+
+def load_images(path: Path, image_size: tuple[int, int], *, minimum: int = 50, name: str | None = None) -> ImageSet:
+    """The images in the folder or zip at ``path``, in the order of their names, at ``image_size`` (height, width).
+
+    What an operating system leaves behind (``.DS_Store``, ``__MACOSX``, ``Thumbs.db``) is passed over. Every other
+    file that is not a usable image is named in ``rejected``. How an image is resized: see ``core.images.decode``.
+    ``name`` is the user's name for the archive.
+
+    Raises:
+        UsageError: nothing at ``path``.
+        UnsupportedInput: ``no_images``, ``too_few_images`` (fewer than ``minimum`` usable), ``too_many_images``, or
+            an archive that is damaged or hostile.
+    """
+    with open_members(path) as members:
+        images = read_images(members, image_names(members), image_size)
+    require_enough(images, minimum, name or path.name)
+    return images
+
+
+@contextmanager
+def open_members(path: Path) -> Iterator[Members]:
+    """The files of the folder or zip at ``path``.
+
+    Raises:
+        UsageError: nothing at ``path``. UnsupportedInput: a zip that is damaged or hostile.
+    """
+    if path.is_dir():
+        yield FolderMembers(path)
+    elif path.is_file():
+        with open_zip(path) as members:
+            yield members
+    else:
+        raise UsageError(
+            "no_such_file",
+            field="images",
+            found=f"no file or folder at {path}",
+            expected="a folder or a zip of images",
+            action="Check the path.",
+        )
+
+
+def image_names(members: Members) -> list[str]:
+    """The names worth opening, sorted: hidden and system files are passed over."""
+    return [name for name in members.names() if not any(_is_system(part) for part in name.split("/"))]
+
+
+def read_images(members: Members, names: Sequence[str], image_size: tuple[int, int]) -> ImageSet:
+    """Decode ``names`` in their order; what cannot be used is listed in ``rejected``."""
+    height, width = image_size
+    if len(names) * 3 * height * width > MAX_PIXEL_BYTES:
+        raise UnsupportedInput(
+            "too_many_images",
+            field="images",
+            found=f"{len(names)} files, {len(names) * 3 * height * width / 2**30:.0f} GiB at {height}x{width}",
+            expected=f"at most {MAX_PIXEL_BYTES // 2**30} GiB of pixels",
+            action="Give a random subset; some thousand images are plenty.",
+        )
+    pixels = np.empty((len(names), 3, height, width), dtype=np.uint8)
+    used: list[str] = []
+    rejected: list[RejectedImage] = []
+    for name in names:
+        try:
+            pixels[len(used)] = decode(members.read(name), image_size)
+            used.append(name)
+        except NotAnImage:
+            rejected.append(RejectedImage(name, NOT_AN_IMAGE))
+        except (UnreadableMember, UnusableImage) as failure:
+            rejected.append(RejectedImage(name, str(failure)))
+    kept = torch.from_numpy(pixels[: len(used)])
+    return ImageSet(kept, tuple(used), _digest(used, pixels), tuple(rejected))
+
+
+def require_enough(images: ImageSet, minimum: int, archive: str) -> None:
+    """Refuse a set of fewer than ``minimum`` images, saying why the others cannot be used.
+
+    Raises:
+        UnsupportedInput: ``no_images`` when nothing in it is an image at all, else ``too_few_images``.
+    """
+    if len(images) >= minimum:
+        return
+    reasons = "; ".join(f"{ascii(r.name)[1:-1][:80]}: {r.reason}" for r in images.rejected[:5])
+    more = f"; and {len(images.rejected) - 5} more" if len(images.rejected) > 5 else ""
+    none = not images.names and all(r.reason == NOT_AN_IMAGE for r in images.rejected)
+    raise UnsupportedInput(
+        "no_images" if none else "too_few_images",
+        field="images",
+        found=f"{len(images)} usable images in {ascii(archive)[1:-1][:100]}, {len(images.rejected)} files rejected"
+        + (f" ({reasons}{more})" if reasons else ""),
+        expected=f"at least {minimum} images ({', '.join(FORMATS)})",
+        action="Add clean images like those the encoder was trained on; labels are not needed.",
+    )
+
+
+def _is_system(part: str) -> bool:
+    return part.startswith(".") or part.lower() in _SYSTEM_FILES
+
+
+def _digest(names: Sequence[str], pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
+    digest = hashlib.sha256(repr(pixels.shape[1:]).encode())
+    for name, image in zip(names, pixels, strict=False):
+        digest.update(f"{name}\0".encode(errors="surrogateescape"))
+        digest.update(image.data)
+    return digest.hexdigest()
