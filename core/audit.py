@@ -18,7 +18,7 @@ from core.catalog import find_kind, read_parameters
 from core.device import resolve_device
 from core.encoders.load import load_encoder
 from core.errors import AuditFailed, UnsupportedInput, UsageError
-from core.images import load_images
+from core.images.load import load_images
 from core.kinds.findings import Findings, Subject
 from core.report.write import Artifact, Inputs, write_artifacts
 from core.run import Run
@@ -70,7 +70,7 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     clock = StageClock(run)
     with failures_explained():
         loaded = load_encoder(path, card=request.card, name=request.encoder_name)
-        images = load_images(request.images, loaded.encoder.image_size)
+        images = load_images(request.images, loaded.encoder.image_size, name=request.images_name)
         encoder = loaded.encoder.to(device).eval()
         check_features(encoder, images)
         seed = request.seed if settings.seed is None else settings.seed

@@ -26,6 +26,9 @@ from core.stage_clock import StageTime
 from core.triggers import save_trigger
 from core.types import ImageSet
 
+REPORT_FILES = ("report.json", "report.html", "trigger.png", "mask.png", "triggered_samples.png", "trigger.npz")
+"""Names of the artifacts that make up the report; a report may lack some."""
+
 DELIVERED = "encoder"
 """Name of the artifact that is the purified encoder, whatever its file is called."""
 

@@ -1,0 +1,110 @@
+"""How the command line speaks: the result on standard output, everything about it on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from core.errors import Problem
+
+COLOURS = {"clean": "green", "backdoored": "red", "inconclusive": "yellow"}
+
+
+class Format(StrEnum):
+    """What standard output carries: a table for people or exactly one JSON object for programs."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One JSON object, on one line."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=True, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_problem(problem: Problem, *, as_json: bool) -> None:
+    """What went wrong: a sentence on standard error and, for programs, an ``error`` object on standard output."""
+    if as_json:
+        print_json({"error": problem.to_dict()})
+    console = Console(stderr=True)
+    console.print(f"[bold red]Error[/] {escape(problem.sentence())}", highlight=False, soft_wrap=True)
+
+
+def audit_summary(report: Mapping[str, Any], output: Path | None, folder: Path | None) -> dict[str, Any]:
+    """The answer of ``detect`` and ``purify`` to a program. ``verdict`` is about the encoder that was given,
+    ``purified`` about the one that was delivered."""
+    purification = report["purification"]
+    purified = None
+    if purification is not None:
+        wanted = ("performed", "verdict", "score", "threshold", "drift", "neighbour_agreement", "sha256")
+        purified = {key: purification[key] for key in wanted}
+    return {
+        "kind": report["kind"],
+        **{key: report[key] for key in ("verdict", "score", "threshold", "margin", "reasons", "untested")},
+        "elapsed_seconds": report["elapsed_seconds"],
+        "encoder": {key: report["encoder"][key] for key in ("name", "sha256", "architecture")},
+        "images": {"count": report["images"]["count"], "rejected": len(report["images"]["rejected"])},
+        "seed": report["seed"],
+        "purified": purified,
+        "output": None if output is None else str(output),
+        "report": None if folder is None else str(folder),
+    }
+
+
+def print_audit_table(report: Mapping[str, Any]) -> None:
+    """The same for people: one row per kind of trigger, before and after."""
+    table = Table(title=escape(report["encoder"]["name"]), title_justify="left", title_style="bold")
+    for heading in ("encoder", "trigger looked for"):
+        table.add_column(heading)
+    for heading in ("score", "threshold"):
+        table.add_column(heading, justify="right")
+    table.add_column("found")
+    _add_rows(table, "as given", report["hypotheses"])
+    if report["purification"] is not None:
+        _add_rows(table, "purified", report["purification"]["hypotheses"])
+    Console().print(table)
+
+
+def print_audit_sentences(report: Mapping[str, Any], output: Path | None, folder: Path | None) -> None:
+    """The conclusion, why, what was not tested, and where the files are; on standard error."""
+    console = Console(stderr=True)
+    say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
+    say(f"{_coloured(report['verdict'])}  score {_number(report['score'])}, threshold {_number(report['threshold'])}")
+    for reason in report["reasons"]:
+        say(f"  {escape(reason)}")
+    if report["untested"]:
+        say(f"[dim]Not tested:[/] {escape(' '.join(report['untested']))}")
+    if report["images"]["rejected"]:
+        say(f"[yellow]{len(report['images']['rejected'])} images could not be used[/]; the report names them.")
+    purification = report["purification"]
+    if purification is not None:
+        say(f"Purified: {_coloured(purification['verdict'])}  {escape(purification['explanation'])}")
+    if output is not None:
+        say(f"Encoder written to {escape(str(output))}")
+    if folder is not None:
+        say(f"Report written to {escape(str(folder / 'report.html'))}")
+    say(f"[dim]{report['elapsed_seconds']:.0f} s on {escape(report['device'])}[/]")
+
+
+def _add_rows(table: Table, which: str, hypotheses: list[Mapping[str, Any]]) -> None:
+    for row in hypotheses:
+        found = row["score"] >= row["threshold"]
+        answer = "[red]yes[/]" if found else "[green]no[/]"
+        table.add_row(which, escape(row["name"]), _number(row["score"]), _number(row["threshold"]), answer)
+
+
+def _coloured(verdict: str) -> str:
+    return f"[bold {COLOURS[verdict]}]{verdict.upper()}[/]"
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"

@@ -1,0 +1,143 @@
+"""``detect`` and ``purify``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from core.cli.answer import Format, audit_summary, print_audit_sentences, print_audit_table, print_json
+from core.cli.console_run import ConsoleRun
+from core.cli.exit_codes import exit_code_for
+from core.cli.request_options import build_parameters, check_output, check_report_folder, read_card
+
+if TYPE_CHECKING:
+    from core.audit import AuditOutcome, AuditRequest
+
+EncoderFile = Annotated[Path, typer.Argument(metavar="ENCODER", help="Weights: .safetensors, .pt or .pth.")]
+ImagesPath = Annotated[Path, typer.Argument(metavar="IMAGES", help="Clean, unlabelled images: a folder or a zip.")]
+CardFile = Annotated[Path | None, typer.Option("--card", help="JSON file that says what the weights are.")]
+ReportFolder = Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write report and pictures there.")]
+OutputFormat = Annotated[Format, typer.Option("--format", help="What standard output carries.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Where all random choices come from.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where to compute.")]
+MethodKey = Annotated[str | None, typer.Option("--method", help="Detection method; see 'encoder-audit methods'.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Named set of parameters.")]
+SetValues = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One parameter; repeatable.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help="The purified encoder; the suffix decides.")]
+
+
+def detect(
+    encoder: EncoderFile,
+    images: ImagesPath,
+    card: CardFile = None,
+    report: ReportFolder = None,
+    output_format: OutputFormat = Format.TABLE,
+    seed: Seed = 0,
+    device: Device = "auto",
+    method: MethodKey = None,
+    preset: Preset = None,
+    settings: SetValues = None,
+    force: Force = False,
+    debug: Debug = False,
+) -> int:
+    """Decide whether an encoder is backdoored, and recover the trigger.
+
+    Exit status: 0 clean, 1 backdoored, 5 inconclusive; 2 failed, 3 unsupported file, 4 wrong usage.
+    """
+    parameters = build_parameters(preset, method, settings or [])
+    if report is not None:
+        check_report_folder(report, force=force)
+    from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
+
+    request = AuditRequest("detect", encoder, images, read_card(card), parameters, seed, device)
+    with _workplace(None) as folder:
+        outcome = _run(request, folder)
+        if report is not None:
+            _place_report(outcome, report)
+    _answer(outcome.report, output_format, None, report)
+    return exit_code_for(outcome.verdict)
+
+
+def purify(
+    encoder: EncoderFile,
+    images: ImagesPath,
+    output: OutputFile,
+    card: CardFile = None,
+    report: ReportFolder = None,
+    output_format: OutputFormat = Format.TABLE,
+    seed: Seed = 0,
+    device: Device = "auto",
+    method: MethodKey = None,
+    preset: Preset = None,
+    settings: SetValues = None,
+    force: Force = False,
+    debug: Debug = False,
+) -> int:
+    """Recover the trigger, unlearn it from a copy of the encoder, and check the copy.
+
+    Exit status as for detect, for the encoder that is delivered: 0 when it is clean.
+    """
+    parameters = build_parameters(preset, method, settings or [])
+    check_output(output, encoder, force=force)
+    if report is not None:
+        check_report_folder(report, force=force)
+    from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
+
+    suffix = output.suffix.lower()
+    request = AuditRequest("purify", encoder, images, read_card(card), parameters, seed, device, container=suffix)
+    with _workplace(output.absolute().parent) as folder:
+        outcome = _run(request, folder)
+        delivered = next(artifact for artifact in outcome.artifacts if artifact.name == "encoder")
+        if report is not None:
+            _place_report(outcome, report)
+        delivered.path.replace(output)
+    _answer(outcome.report, output_format, output, report)
+    return exit_code_for(outcome.report["purification"]["verdict"])
+
+
+@contextmanager
+def _workplace(beside: Path | None) -> Iterator[Path]:
+    """A folder that is gone at the end, with all that was not moved out of it. ``beside``: on that file system, so
+    that a finished file appears at its place at once."""
+    with tempfile.TemporaryDirectory(prefix=".encoder-audit-", dir=beside) as name:
+        yield Path(name)
+
+
+def _run(request: AuditRequest, folder: Path) -> AuditOutcome:
+    from core.audit import run_audit
+
+    with ConsoleRun(Console(stderr=True)) as run:
+        return run_audit(request, folder, run)
+
+
+def _place_report(outcome: AuditOutcome, folder: Path) -> None:
+    """Everything but the encoder into ``folder``; pictures of an earlier audit do not stay beside this report."""
+    from core.report.write import REPORT_FILES
+
+    folder.mkdir(exist_ok=True)
+    written = {artifact.name: artifact.path for artifact in outcome.artifacts if artifact.name in REPORT_FILES}
+    for name in REPORT_FILES:
+        if name not in written:
+            (folder / name).unlink(missing_ok=True)
+    for name, path in written.items():
+        part = folder / f".{name}.part"
+        shutil.copyfile(path, part)
+        os.replace(part, folder / name)
+
+
+def _answer(report: Mapping[str, Any], output_format: Format, output: Path | None, folder: Path | None) -> None:
+    if output_format is Format.JSON:
+        print_json(audit_summary(report, output, folder))
+    else:
+        print_audit_table(report)
+    print_audit_sentences(report, output, folder)

@@ -1,0 +1,125 @@
+"""From options as they were typed to what ``core.audit`` takes: parameters, the card, the places to write to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import UsageError
+
+TOP_LEVEL = ("preset", "seed")
+CONTAINERS = (".safetensors", ".pt", ".pth")
+
+
+def build_parameters(preset: str | None, method: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """``--preset``, ``--method`` and each ``--set KEY=VALUE`` as the audit's parameters.
+
+    A key is a path (``purification.steps``); one without a dot belongs to the detection (``steps``) unless it is a
+    parameter of the whole audit (``seed``). A value is JSON where it reads as JSON and a string otherwise.
+
+    Raises:
+        UsageError: a setting that is not KEY=VALUE, or a path through a value.
+    """
+    parameters: dict[str, Any] = {} if preset is None else {"preset": preset}
+    if method is not None:
+        parameters["detection"] = {"method": method}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        path = key.split(".") if "." in key or key in TOP_LEVEL else ["detection", key]
+        if not equals or not all(path):
+            raise _bad_setting(setting)
+        place = parameters
+        for name in path[:-1]:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise _bad_setting(setting)
+        place[path[-1]] = _value(text)
+    return parameters
+
+
+def read_card(path: Path | None) -> Mapping[str, Any] | None:
+    """The encoder card in the JSON file ``path``; None without one.
+
+    Raises:
+        UsageError: the file does not exist or is not a JSON object.
+    """
+    if path is None:
+        return None
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _bad_card(f"'{path}': {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise _bad_card(f"'{path}', which is not JSON ({error})") from error
+    if not isinstance(card, dict):
+        raise _bad_card(f"'{path}', which holds no JSON object")
+    return card
+
+
+def check_output(output: Path, encoder: Path, *, force: bool) -> None:
+    """Refuse before the work what would fail after it.
+
+    Raises:
+        UsageError: the file exists already, is the encoder itself, has no usable suffix, or its folder is not there.
+    """
+    if output.suffix.lower() not in CONTAINERS:
+        raise _bad_place("output", f"the suffix '{output.suffix}'", "one of " + ", ".join(CONTAINERS), "Rename it.")
+    _check_folder("output", output.absolute().parent)
+    if output.exists() and encoder.exists() and output.samefile(encoder):
+        raise _bad_place("output", "the encoder itself", "another file", "Name a new file; the input is never changed.")
+    if output.is_dir() or (output.exists() and not force):
+        raise _bad_place("output", f"'{output}', which exists", "a new file", "Name another, or add --force.")
+
+
+def check_report_folder(folder: Path, *, force: bool) -> None:
+    """Refuse a folder that cannot be made, or that holds a report which nobody asked to replace.
+
+    Raises:
+        UsageError: as said.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise _bad_place("report", f"'{folder}', which is a file", "a folder", "Name another.")
+    _check_folder("report", folder if folder.exists() else folder.absolute().parent)
+    if (folder / "report.json").exists() and not force:
+        raise _bad_place("report", f"a report in '{folder}'", "a folder without one", "Name another, or add --force.")
+
+
+def _check_folder(field: str, folder: Path) -> None:
+    if not folder.is_dir():
+        raise _bad_place(field, f"no folder '{folder}'", "a folder that exists", "Make it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _bad_place(field, f"no right to write into '{folder}'", "a writable folder", "Name another.")
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _bad_setting(setting: str) -> UsageError:
+    return UsageError(
+        "invalid_setting",
+        field="set",
+        found=f"'{setting}'",
+        expected="KEY=VALUE, as in --set steps=200 or --set purification.steps=500",
+        action="Correct it; 'encoder-audit methods' lists the keys.",
+    )
+
+
+def _bad_card(found: str) -> UsageError:
+    return UsageError(
+        "invalid_card",
+        field="card",
+        found=found,
+        expected="a JSON file with an encoder card",
+        action="Correct the card.",
+    )
+
+
+def _bad_place(field: str, found: str, expected: str, action: str) -> UsageError:
+    return UsageError("invalid_destination", field=field, found=found, expected=expected, action=action)
