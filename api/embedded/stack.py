@@ -37,8 +37,8 @@ class Stack:
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "S3_ENDPOINT_URL": self.s3_endpoint_url,
-            "S3_ACCESS_KEY_ID": self.s3_access_key,
-            "S3_SECRET_ACCESS_KEY": self.s3_secret_key,
+            "S3_ACCESS_KEY": self.s3_access_key,
+            "S3_SECRET_KEY": self.s3_secret_key,
             "S3_BUCKET": self.s3_bucket,
         }
 
@@ -48,7 +48,7 @@ def start_stack(home: Path, environment: Mapping[str, str] | None = None) -> Ite
     """Start whatever ``environment`` (default: the process's) does not name; everything is stopped on leaving.
 
     ``DATABASE_URL``, ``REDIS_URL`` and ``S3_ENDPOINT_URL`` replace one engine each; the last one comes with
-    ``S3_ACCESS_KEY_ID`` and ``S3_SECRET_ACCESS_KEY`` (or ``AWS_...``) and ``S3_BUCKET``
+    ``S3_ACCESS_KEY`` and ``S3_SECRET_KEY`` (or ``AWS_...``) and ``S3_BUCKET``
     (default ``encoder-audit``).
     Call it from the main thread: the engines die with the thread that started them.
 
@@ -91,10 +91,10 @@ def _external_s3(given: Mapping[str, str]) -> tuple[str, str, str, str] | None:
     endpoint = given.get("S3_ENDPOINT_URL")
     if not endpoint:
         return None
-    access_key = given.get("S3_ACCESS_KEY_ID") or given.get("AWS_ACCESS_KEY_ID")
-    secret_key = given.get("S3_SECRET_ACCESS_KEY") or given.get("AWS_SECRET_ACCESS_KEY")
+    access_key = given.get("S3_ACCESS_KEY") or given.get("S3_ACCESS_KEY_ID") or given.get("AWS_ACCESS_KEY_ID")
+    secret_key = given.get("S3_SECRET_KEY") or given.get("S3_SECRET_ACCESS_KEY") or given.get("AWS_SECRET_ACCESS_KEY")
     if not access_key or not secret_key:
         raise LaunchError(
-            "S3_ENDPOINT_URL is set, but not the keys for it. Set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY as well."
+            "S3_ENDPOINT_URL is set, but not the keys for it. Set S3_ACCESS_KEY and S3_SECRET_KEY as well."
         )
     return endpoint, access_key, secret_key, given.get("S3_BUCKET") or BUCKET

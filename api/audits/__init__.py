@@ -1,0 +1,1 @@
+"""Audits: submit, follow, read the result, cancel."""
