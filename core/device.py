@@ -44,7 +44,7 @@ def resolve_device(name: str) -> torch.device:
 def fast_bf16(device: torch.device) -> bool:
     """Whether bf16 matrix products run on the device's own units, rather than being emulated."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 

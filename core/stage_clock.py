@@ -34,11 +34,10 @@ class StageClock:
         self._run.plan(stages)
 
     def steps(self, name: str, total: int, *, state: Stateful | None = None) -> Iterator[int]:
-        began, taken = time.monotonic(), 0
+        began = time.monotonic()
         self._times[name] = StageTime(name, 0, 0.0)
-        for step in self._run.steps(name, total, state=state):
+        for taken, step in enumerate(self._run.steps(name, total, state=state), start=1):
             yield step
-            taken += 1
             self._times[name] = StageTime(name, taken, time.monotonic() - began)
 
     def log(self, **scalars: float) -> None:

@@ -77,7 +77,10 @@ def print_audit_table(report: Mapping[str, Any]) -> None:
 def print_audit_sentences(report: Mapping[str, Any], output: Path | None, folder: Path | None) -> None:
     """The conclusion, why, what was not tested, and where the files are; on standard error."""
     console = Console(stderr=True)
-    say = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
     say(f"{_coloured(report['verdict'])}  score {_number(report['score'])}, threshold {_number(report['threshold'])}")
     for reason in report["reasons"]:
         say(f"  {escape(reason)}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
+from itertools import pairwise
 from types import FrameType
 from typing import Annotated
 
@@ -20,7 +21,12 @@ from core.cli.exit_codes import ExitCode
 from core.cli.methods_command import methods
 from core.errors import AuditError, Cancelled, Problem, UsageError
 
-COMMANDS = {"detect": detect, "purify": purify, "evaluate": evaluate, "methods": methods}
+COMMANDS: Mapping[str, Callable[..., int]] = {
+    "detect": detect,
+    "purify": purify,
+    "evaluate": evaluate,
+    "methods": methods,
+}
 ENTRY_POINTS = "encoder_audit.commands"
 """Other packages bring commands of their own (``serve``); ``core`` knows only this name."""
 
@@ -34,8 +40,10 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command in ``arguments`` and give its exit code; no exception gets out."""
     as_json = _wants_json(arguments)
     try:
-        answer = build_app(arguments)(args=list(arguments), prog_name="encoder-audit", standalone_mode=False)
-        return int(answer or 0)
+        # Without a command the help is shown; that answers no question, so it must not end in 0.
+        words = list(arguments) or ["--help"]
+        answer = build_app(words)(args=words, prog_name="encoder-audit", standalone_mode=False)
+        return int(answer or 0) if arguments else ExitCode.USAGE
     except AuditError as error:
         print_problem(error.problem, as_json=as_json)
         return ExitCode(error.exit_code)
@@ -56,7 +64,6 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     """The application. Commands of other packages are imported only where ``arguments`` may need them."""
     app = typer.Typer(
         name="encoder-audit",
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -107,8 +114,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _wants_json(arguments: Sequence[str]) -> bool:
     """Read from the bare words, since the error may be that they could not be parsed."""
-    pairs = zip(arguments, arguments[1:], strict=False)
-    return "--format=json" in arguments or ("--format", "json") in pairs
+    return "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
 
 
 _INTERRUPTED = Problem(

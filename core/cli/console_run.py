@@ -1,4 +1,4 @@
-"""A run on a terminal: one bar for the whole audit, on standard error, and nothing at all when that is not a terminal."""
+"""A run on a terminal: one bar for the whole audit, on standard error; nothing at all where that is no terminal."""
 
 from __future__ import annotations
 

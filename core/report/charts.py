@@ -40,10 +40,13 @@ class Curve:
     steps: int
 
 
-def gauge(row: HypothesisRow, floor: float | None) -> Gauge:
-    """``floor`` is the clean images' similarity; it is drawn where it lies within reach of the score's axis."""
+def gauge(row: HypothesisRow, floor: float | None = None, beside: HypothesisRow | None = None) -> Gauge:
+    """``floor`` is the clean images' similarity; it is drawn where it lies within reach of the score's axis.
+    ``beside`` is the same hypothesis on the other encoder, before or after: the two axes then agree."""
     marks = [row.score, row.threshold, *row.scores]
-    if floor is not None and 0 <= min(marks) and max(marks) <= 1:
+    if beside is not None:
+        marks += [beside.score, beside.threshold, *beside.scores]
+    if floor is not None and min(marks) >= 0 and max(marks) <= 1:
         marks.append(floor)
     else:
         floor = None

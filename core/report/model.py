@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.types import Verdict
 
-SCHEMA = "encoder-audit/report/1"
 Sha256 = str
 
 
@@ -128,7 +127,7 @@ class ArtifactRow(ReportPart):
 class Report(ReportPart):
     """One audit. ``verdict``, ``score`` and ``threshold`` are about the encoder that was given."""
 
-    schema_: Literal["encoder-audit/report/1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["encoder-audit/report/1"] = Field("encoder-audit/report/1", alias="schema")
     kind: str
     verdict: Verdict
     score: float | None

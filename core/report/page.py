@@ -38,12 +38,14 @@ def render_page(report: Report, pictures: Sequence[Picture]) -> str:
     environment.filters["seconds"] = _seconds
     environment.filters["size"] = _size
     purified = report.purification
+    before = {row.name: row for row in report.hypotheses}
+    after = {row.name: row for row in purified.hypotheses} if purified else {}
     return environment.get_template("report.html").render(
         report=report,
         sentence=SENTENCES[report.verdict],
         started=datetime.fromisoformat(report.started),
-        gauges=[gauge(row, report.clean_similarity) for row in report.hypotheses],
-        gauges_after=[gauge(row, None) for row in purified.hypotheses] if purified else [],
+        gauges=[gauge(row, report.clean_similarity, after.get(row.name)) for row in report.hypotheses],
+        gauges_after=[gauge(row, report.clean_similarity, before.get(row.name)) for row in after.values()],
         curve=loss_curve(purified.loss, purified.steps) if purified else None,
         curve_width=WIDTH,
         curve_height=HEIGHT,
