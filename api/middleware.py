@@ -80,7 +80,7 @@ async def _send_incident(path: str, request_id: str, send: Send) -> None:
     problem = RequestProblem(
         500, "internal_error", f"Something went wrong on our side; the service's log has it as incident {request_id}."
     )
-    body = json.dumps(problem_body(path, request_id, problem)).encode()
+    body = json.dumps(problem_body(path, request_id, problem), separators=(",", ":")).encode()
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 500, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -52,11 +53,13 @@ class ArrivingFile:
         if self._size > self._limit:
             raise too_large(self._name, self._limit)
         self._digest.update(data)
-        self._file.write(data)
+        with _full_disk_told():
+            self._file.write(data)
 
     def finish(self) -> ArrivedFile:
         """Close it; the file is complete."""
-        self._file.close()
+        with _full_disk_told():
+            self._file.close()
         return ArrivedFile(self._filename, self._path, self._size, self._digest.hexdigest())
 
     def close(self) -> None:
@@ -98,6 +101,20 @@ def too_large(name: str, limit: int) -> RequestProblem:
         action="Send a smaller file, or ask whoever runs the service to raise the limit.",
         status=413,
     )
+
+
+@contextmanager
+def _full_disk_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RequestProblem(
+            507,
+            "no_room",
+            "There is no room left for uploads on the service's disk. Nothing was kept; try again later.",
+        ) from error
 
 
 def _alive(pid: int) -> bool:

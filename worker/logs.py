@@ -1,15 +1,16 @@
-"""Logs: one JSON object a line on stderr, from our own code and from the libraries alike."""
+"""Logs: one line each on stderr, JSON unless the environment wants text, from our own code and from the libraries alike."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import structlog
 
 
 def configure_logs() -> None:
-    """Send everything to stderr as JSON. User strings appear as JSON values only, never in a message."""
+    """Send everything to stderr, as JSON unless LOG_FORMAT is ``text``. User strings are quoted values, never messages."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -20,14 +21,19 @@ def configure_logs() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    if os.environ.get("LOG_FORMAT") == "text":
+        rendered: list[structlog.typing.Processor] = [
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+        ]
+    else:
+        rendered = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.dict_tracebacks,
-                structlog.processors.JSONRenderer(),
+                *rendered,
             ],
         )
     )

@@ -56,7 +56,7 @@ _MULTIPART: dict[str, Any] = {
     status_code=202,
     response_model=AuditView,
     response_model_exclude_none=True,
-    responses=problems(400, 409, 413, 415, 422, 503),
+    responses=problems(400, 409, 413, 415, 422, 503, 507),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -226,7 +226,7 @@ def get_artifact_by_name(
 
 @router.get(
     "/{audit_id}/encoder",
-    operation_id="getEncoder",
+    operation_id="getPurifiedEncoder",
     summary="Download the purified encoder",
     response_class=Response,
     responses=_FILE_RESPONSES,
@@ -270,9 +270,10 @@ def _artifact_response(
 ) -> Response:
     with service.sessions() as session:
         _, artifact = results.find_result(session, audit_id, name, poll_seconds=service.settings.poll_seconds)
-    if artifact.media_type == "text/html":  # made by us, and still given no power over this origin
+    media_type = artifact.media_type.split(";")[0]
+    if media_type == "text/html":  # made by us, and still given no power over this origin
         headers = {**headers, "Content-Security-Policy": _HTML_POLICY}
-    inline = artifact.media_type in ("application/json", "text/html") or artifact.media_type.startswith("image/")
+    inline = media_type in ("application/json", "text/html") or media_type.startswith("image/")
     return download(request, service.objects, artifact, filename=None if inline else artifact.name, headers=headers)
 
 

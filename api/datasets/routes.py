@@ -27,7 +27,7 @@ _RAW_TYPES = ("application/zip", "application/octet-stream")
     summary="Upload a zip archive of images",
     status_code=201,
     response_model=FileView,
-    responses=problems(400, 413, 415, 422, 503),
+    responses=problems(400, 413, 415, 422, 503, 507),
     openapi_extra=upload_body(_RAW_TYPES),
 )
 async def upload_dataset(
