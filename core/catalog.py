@@ -71,7 +71,7 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
 class DetectParameters(MethodConfig):
     """What can be set for an audit that only looks. Nothing is required."""
 
-    preset: str = Field("default", description="Named set of values for every step; a step may name its own.")
+    preset: str = Field("default", description="Named set of values for the steps that have it; each may name its own.")
     seed: int | None = Field(
         None, ge=0, le=LARGEST_SEED, description="Where every random choice comes from; 0 if null."
     )
@@ -158,21 +158,23 @@ def read_parameters(kind: AuditKind, values: Mapping[str, Any]) -> Settings:
         name: _choose(name, methods, dict(getattr(parameters, name)), parameters.preset)
         for name, methods in kind.sections.items()
     }
+    known = {preset: None for choice in chosen.values() for preset in choice.method.presets}
+    if parameters.preset not in known:
+        raise _not_one_of("unknown_preset", "parameters.preset", parameters.preset, known)
     return Settings(parameters.seed, chosen)
 
 
-def _choose(section: str, methods: tuple[Method[Any], ...], values: dict[str, Any], preset: str) -> Choice[Any]:
+def _choose(section: str, methods: tuple[Method[Any], ...], values: dict[str, Any], common: str) -> Choice[Any]:
+    """``common`` is the preset of the whole request: a method that has none of that name takes its default."""
     path = f"parameters.{section}"
     rows = {method.key: method for method in methods}
     key = values.pop("method", methods[0].key)
     if not isinstance(key, str) or key not in rows:
         raise _not_one_of("unknown_method", f"{path}.method", key, rows)
     method = rows[key]
-    # A preset named for the whole request is reported there, one named for this step is reported here.
-    preset_path = f"{path}.preset" if "preset" in values else "parameters.preset"
-    preset = values.pop("preset", preset)
+    preset = values.pop("preset", common if common in method.presets else "default")
     if not isinstance(preset, str) or preset not in method.presets:
-        raise _not_one_of("unknown_preset", preset_path, preset, method.presets)
+        raise _not_one_of("unknown_preset", f"{path}.preset", preset, method.presets)
     config = parse_config(method.config, {**method.presets[preset], **values}, path=path)
     return Choice(method, preset, config, values)
 

@@ -53,6 +53,9 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, Cancelled, typer.Abort):
         print_problem(_INTERRUPTED, as_json=as_json)
         return ExitCode.INTERRUPTED
+    except SystemExit:
+        # The library below leaves with 1, which is our "backdoored", when standard output is closed early.
+        return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - the last line of defence: it is reported, and never as an answer
         if "--debug" in arguments:
             traceback.print_exc()
@@ -97,13 +100,18 @@ def _add(app: typer.Typer, entry_point: EntryPoint) -> None:
         app.command(entry_point.name)(command)
 
 
-def _common(
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """Audit self-supervised image encoders for backdoors: recover the trigger, purify the weights."""
-    if show_version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"encoder-audit {version('encoder-audit')}")
         raise typer.Exit()
+
+
+def _common(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Audit self-supervised image encoders for backdoors: recover the trigger, purify the weights."""
     # A service manager's stop is an interruption like Ctrl-C: folders under construction are removed.
     signal.signal(signal.SIGTERM, _interrupt)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from core.cli.answer import Format, print_json
 
@@ -36,19 +37,21 @@ def methods(
                     continue
                 shown.add((section, method.key))
                 console.print(f"  {escape(method.description)}", style="dim", soft_wrap=True)
-                console.print(_parameters(section, method.config.model_json_schema()["properties"]))
+                for line in _parameters(section, method.config.model_json_schema()["properties"]):
+                    console.print(line, soft_wrap=True)
     return 0
 
 
-def _parameters(section: str, properties: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table(box=None, padding=(0, 2), show_header=True, header_style="dim")
-    for heading in ("--set", "default", "range", "meaning"):
-        table.add_column(heading, no_wrap=heading in ("--set", "default"))
+def _parameters(section: str, properties: Mapping[str, Mapping[str, Any]]) -> Iterator[Text]:
     for name, schema in properties.items():
-        table.add_row(
-            f"{section}.{name}", str(schema.get("default", "")), _range(schema), escape(schema.get("description", ""))
+        default = json.dumps(schema.get("default"))
+        allowed = _range(schema)
+        yield Text.assemble(
+            ("    --set ", "dim"),
+            f"{section}.{name}={default}",
+            (f"  {allowed}" if allowed else "", "cyan"),
+            (f"  {schema.get('description', '')}", "dim"),
         )
-    return table
 
 
 def _range(schema: Mapping[str, Any]) -> str:

@@ -14,7 +14,8 @@ THINNED = 200
 
 @dataclass(frozen=True)
 class Gauge:
-    """A score on its axis against its threshold. All positions are per cent of the width."""
+    """A score on its axis against its threshold. All positions are per cent of the width; with ``towards_one`` the axis
+    is logarithmic in the distance to 1."""
 
     name: str
     score: float
@@ -24,7 +25,10 @@ class Gauge:
     floor_at: float | None
     restarts_at: tuple[float, ...]
     low: float
+    low_at: float
     high: float
+    high_at: float
+    towards_one: bool
     exceeded: bool
 
 
@@ -51,11 +55,14 @@ def gauge(row: HypothesisRow, floor: float | None = None, beside: HypothesisRow 
     else:
         floor = None
     low, high = min(marks), max(marks)
-    room = (high - low) * 0.08 or max(abs(high), 1.0) * 0.1
-    low, high = low - room, high + room
+    towards_one = low >= 0 and high <= 1
+    # Similarities crowd near 1, and what tells a backdoor from a universal perturbation is the gap that is left to 1.
+    first, last = (_closeness(low), _closeness(high)) if towards_one else (low, high)
+    room = (last - first) * 0.06 or max(abs(last), 1.0) * 0.1
 
     def at(value: float) -> float:
-        return round(100 * (value - low) / (high - low), 2)
+        place = _closeness(value) if towards_one else value
+        return round(100 * (place - first + room) / (last - first + 2 * room), 2)
 
     return Gauge(
         name=row.name,
@@ -66,9 +73,17 @@ def gauge(row: HypothesisRow, floor: float | None = None, beside: HypothesisRow 
         floor_at=None if floor is None else at(floor),
         restarts_at=tuple(at(score) for score in row.scores),
         low=low,
+        low_at=at(low),
         high=high,
+        high_at=at(high),
+        towards_one=towards_one,
         exceeded=row.score >= row.threshold,
     )
+
+
+def _closeness(similarity: float) -> float:
+    """Decades of the gap to 1, of which four are shown."""
+    return -math.log10(max(1 - similarity, 1e-4))
 
 
 def loss_curve(losses: Sequence[float], steps: int | None) -> Curve | None:
