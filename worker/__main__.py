@@ -59,6 +59,7 @@ def _work(storage: StorageSettings, settings: WorkerSettings) -> None:
     _connect_signals(sweeper)
     celery.worker_main(
         [
+            "--quiet",
             "worker",
             "--queues",
             storage.audit_queue,

@@ -105,6 +105,7 @@ class _Execution:
         inputs, output, states = folder / "inputs", folder / "output", folder / "checkpoints"
         for each in (inputs, output, states):
             each.mkdir()
+        self._heartbeat.entered("fetching files")
         request = self._fetch(inputs)
         self._heartbeat.check()
         run = AuditRun(
@@ -155,6 +156,7 @@ class _Execution:
         stored = []
         for artifact in outcome.artifacts:
             self._heartbeat.check()
+            self._heartbeat.entered("storing results")
             key = self._results + artifact.name
             done = self._bench.objects.put_file(key, artifact.path, artifact.media_type)
             stored.append(StoredFile(artifact.name, artifact.media_type, done.size, done.sha256, key))

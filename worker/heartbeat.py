@@ -96,6 +96,10 @@ class Heartbeat:
             self._moved_at = time.monotonic()
             self._changed = True
 
+    def entered(self, stage: str) -> None:
+        """The audit began something that has no steps of its own."""
+        self.moved(stage, self._progress)
+
     def logged(self, scalars: Mapping[str, float]) -> None:
         """Numbers to show beside the progress bar; only finite ones, JSON has no others."""
         with self._guard:
@@ -118,15 +122,14 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._ended.wait(self._settings.tick_seconds):
             self._stop = self._stop or self._stopping()
-            try:
-                self._tick()
-            except SQLAlchemyError as error:
-                log.warning("database unreachable from heartbeat", error=str(error).splitlines()[0])
-            if self.lease_lost:
-                self._lost = True
-                if self._stalled():
-                    log.error("no step for too long, giving up this process", stage=self._stage)
-                    self._on_stuck()
+            if not self.lease_lost:
+                try:
+                    self._tick()
+                except SQLAlchemyError as error:
+                    log.warning("database unreachable from heartbeat", error=str(error).splitlines()[0])
+            elif self._stalled():
+                log.error("no step for too long, giving up this process", stage=self._stage)
+                self._on_stuck()
                 return
 
     def _tick(self) -> None:

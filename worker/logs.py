@@ -1,4 +1,4 @@
-"""Logs: one line each on stderr, JSON unless the environment wants text, from our own code and from the libraries alike."""
+"""Logs: one line each on stderr, from our code and the libraries alike; JSON unless the environment wants text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 
 
 def configure_logs() -> None:
-    """Send everything to stderr, as JSON unless LOG_FORMAT is ``text``. User strings are quoted values, never messages."""
+    """Send everything to stderr, as JSON unless LOG_FORMAT is ``text``. User strings are values, never messages."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

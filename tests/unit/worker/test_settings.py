@@ -1,0 +1,29 @@
+"""The worker's settings from the environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.storage.settings import SettingsError
+from worker.settings import load_worker_settings
+
+
+def test_threads_are_shared_among_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setenv("WORKER_SLOTS", "3")
+    assert load_worker_settings().threads == 2
+    monkeypatch.setenv("CPU_THREADS", "5")
+    assert load_worker_settings().threads == 5
+
+
+@pytest.mark.parametrize(("name", "value"), [("WORKER_DEVICE", "tpu"), ("LEASE_SECONDS", "0"), ("WORKER_SLOTS", "x")])
+def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"^{name} "):
+        load_worker_settings()
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
+def test_devices(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setenv("WORKER_DEVICE", device)
+    assert load_worker_settings().worker_device == device
