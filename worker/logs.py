@@ -1,4 +1,4 @@
-"""Logs: one line each on stderr, from our code and the libraries alike; JSON unless the environment wants text."""
+"""Logs: one line each on stderr, JSON unless the environment wants text, from our own code and from libraries."""
 
 from __future__ import annotations
 
