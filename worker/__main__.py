@@ -10,9 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from celery import signals
+from celery.platforms import SecurityWarning
 from sqlalchemy.exc import OperationalError
 
 from api.storage.migrate import upgrade
@@ -57,6 +59,8 @@ def _work(storage: StorageSettings, settings: WorkerSettings) -> None:
 
     sweeper = Sweeper(create_sessions(create_database_engine(storage)), celery, settings, storage.audit_queue)
     _connect_signals(sweeper)
+    # Celery warns of root because of pickled messages; ours are JSON, and hold an id.
+    warnings.simplefilter("ignore", SecurityWarning)
     celery.worker_main(
         [
             "--quiet",
