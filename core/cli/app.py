@@ -43,6 +43,8 @@ def run(arguments: Sequence[str]) -> int:
         # Without a command the help is shown; that answers no question, so it must not end in 0.
         words = list(arguments) or ["--help"]
         answer = build_app(words)(args=words, prog_name="encoder-audit", standalone_mode=False)
+        if answer == ExitCode.INTERRUPTED:  # what the library below makes of Ctrl-C
+            raise KeyboardInterrupt
         return int(answer or 0) if arguments else ExitCode.USAGE
     except AuditError as error:
         print_problem(error.problem, as_json=as_json)

@@ -1,0 +1,45 @@
+"""How options become parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.cli.request_options import build_parameters, read_card
+from core.errors import UsageError
+
+
+def test_keys_are_paths_and_values_json_where_they_can_be() -> None:
+    settings = ["steps=3", "seed=7", "purification.distance=paired_cosine", "detection.thresholds=[0.5, 1]", "x=true"]
+    assert build_parameters(None, None, settings) == {
+        "seed": 7,
+        "detection": {"steps": 3, "thresholds": [0.5, 1], "x": True},
+        "purification": {"distance": "paired_cosine"},
+    }
+
+
+def test_nothing_typed_is_nothing_set() -> None:
+    assert build_parameters(None, None, []) == {}
+
+
+def test_a_value_may_hold_an_equals_sign() -> None:
+    assert build_parameters(None, None, ["name=a=b"]) == {"detection": {"name": "a=b"}}
+
+
+@pytest.mark.parametrize("setting", ["steps", "=3", "a..b=1", ".=1", "seed.x=1"])
+def test_a_setting_that_is_none_is_refused(setting: str) -> None:
+    with pytest.raises(UsageError, match="KEY=VALUE"):
+        build_parameters(None, None, ["seed=1", setting])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '"x"', "[" * 100_000])
+def test_a_card_must_be_a_json_object(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="card"):
+        read_card(path)
+
+
+def test_no_card_is_no_card() -> None:
+    assert read_card(None) is None
