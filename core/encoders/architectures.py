@@ -9,6 +9,7 @@ import difflib
 import inspect
 import warnings
 from functools import cache
+from typing import Any
 
 import timm
 import torch
@@ -42,7 +43,7 @@ def build_backbone(card: EncoderCard, *, device: torch.device | str = "cpu") -> 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), torch.device(device):
         warnings.simplefilter("ignore")
         try:
-            model = _torchvision(name, card) if family == "torchvision" else _timm(name, card)
+            model = _construct(family, name, card)
         except (AssertionError, RuntimeError, TypeError, ValueError) as failure:
             raise UnsupportedInput(
                 "architecture_not_built",
@@ -70,7 +71,8 @@ def default_preprocessing(
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
         if config is not None:
             height, width = config.input_size[1:]
-            return (height, width), tuple(config.mean), tuple(config.std)
+            (m0, m1, m2), (s0, s1, s2) = config.mean, config.std
+            return (height, width), (m0, m1, m2), (s0, s1, s2)
     side = 299 if name == "inception_v3" else 224
     return (side, side), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -89,6 +91,18 @@ def _require_known(architecture: str) -> None:
         + (f"; near matches: {', '.join(dict.fromkeys(near))}" if near else ""),
         action="Correct the name in the card.",
     )
+
+
+def _construct(family: str, name: str, card: EncoderCard) -> nn.Module:
+    build = _torchvision if family == "torchvision" else _timm
+    try:
+        return build(name, card)
+    except RuntimeError:
+        if torch.get_default_device().type != "meta":
+            raise
+    # A few constructors (RegNet's) compute with tensors and need real ones.
+    with torch.device("cpu"):
+        return build(name, card).to("meta")
 
 
 def _torchvision(name: str, card: EncoderCard) -> nn.Module:
@@ -110,7 +124,7 @@ def _torchvision(name: str, card: EncoderCard) -> nn.Module:
 def _timm(name: str, card: EncoderCard) -> nn.Module:
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     # Position embeddings have the input size in their shape; a convolutional net takes any size and no such option.
-    options = {"img_size": card.image_size} if config is not None and config.fixed_input_size else {}
+    options: dict[str, Any] = {"img_size": card.image_size} if config is not None and config.fixed_input_size else {}
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
     return model
 

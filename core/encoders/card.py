@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from core.errors import AuditError, UsageError
 
-FORMAT = "encoder-card/1"
+FORMAT: Literal["encoder-card/1"] = "encoder-card/1"
 
 _Pair = tuple[int, int]
 _Kernel = Annotated[int, Field(ge=1, le=31)]
@@ -47,7 +47,9 @@ class ConvolutionChange(BaseModel):
     def changes(self) -> dict[str, _Pair]:
         """The attributes that are given, each as a pair."""
         given = ((name, getattr(self, name)) for name in type(self).model_fields)
-        return {name: value if isinstance(value, tuple) else (value, value) for name, value in given if value is not None}
+        return {
+            name: value if isinstance(value, tuple) else (value, value) for name, value in given if value is not None
+        }
 
 
 class EncoderCard(BaseModel):
@@ -120,7 +122,7 @@ def parse_card(mapping: Mapping[str, Any], field: str = "card", error: type[Audi
     except ValidationError as failure:
         first = failure.errors()[0]
         # pydantic names the member of a union in the path; a reader of the card knows only the card's own words.
-        words = [str(part) for part in first["loc"] if not _is_union_member(part)]
+        words = [ascii(str(part))[1:-1][:80] for part in first["loc"] if not _is_union_member(part)]
         found = "nothing" if first["type"] == "missing" else ascii(first.get("input"))[:120]
         raise error(
             "invalid_card",

@@ -1,8 +1,8 @@
 """The child process that opens a PyTorch checkpoint, under limits: ``python -m core.encoders.convert OUTPUT``.
 
-The checkpoint is standard input, already inspected; the result is a safetensors file at OUTPUT whose tensors are
-numbered, with their paths and the plain values beside them as JSON in its metadata. On a refusal one JSON object is
-printed on standard output and the exit status is 3. Started by ``core.encoders.sandbox`` only.
+The checkpoint is standard input (a file), already inspected; the result is a safetensors file at OUTPUT whose tensors
+are numbered, with their paths and the plain values beside them as JSON in its metadata. On a refusal one JSON object
+is printed on standard output and the exit status is 3. Started by ``core.encoders.sandbox`` only.
 """
 
 from __future__ import annotations
@@ -86,10 +86,16 @@ def flatten(checkpoint: Any) -> tuple[list[tuple[list[str], Any]], list[tuple[li
             if nodes + len(pending) + len(children) > MAX_NODES:
                 raise Refused("unsafe_checkpoint", "a checkpoint holding too many values")
             pending.extend(reversed(children))
-        elif named and (value is None or isinstance(value, bool | int | float | str)):
-            if len(scalars) < MAX_SCALARS and len(str(value)) < 10_000:
-                scalars.append((path, value))
+        elif named and _is_plain(value) and len(scalars) < MAX_SCALARS:
+            scalars.append((path, value))
     return tensors, scalars, left_out
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether ``value`` is a number, a flag or a short text: what a checkpoint keeps beside its weights."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 2**63
+    return value is None or isinstance(value, bool | float) or (isinstance(value, str) and len(value) < 10_000)
 
 
 def dense(path: list[str], tensor: Any, file_size: int) -> Any:
@@ -143,6 +149,7 @@ def main(output: str) -> int:
     confine(size)
     with contextlib.redirect_stdout(sys.stderr):
         with open(0, "rb", closefd=False) as file:
+            file.seek(0)
             try:
                 convert(file, output, size)
                 return 0
@@ -150,7 +157,7 @@ def main(output: str) -> int:
                 answer = {"code": refusal.code, "found": str(refusal)}
             except Exception as failure:  # noqa: BLE001 - whatever torch raises about a hostile file, the parent reports
                 answer = {"code": "unreadable_checkpoint", "found": f"{type(failure).__name__}: {failure}"[:400]}
-    print(json.dumps(answer))
+    sys.stdout.write(json.dumps(answer))
     return 3
 
 

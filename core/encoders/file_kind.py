@@ -16,6 +16,8 @@ class FileKind(Enum):
     LEGACY_CHECKPOINT = auto()
 
 
+_CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".pkl", ".pickle")
+
 _FOREIGN = {
     b"\x89HDF": "an HDF5 file (Keras)",
     b"GGUF": "a GGUF file",
@@ -56,21 +58,21 @@ def recognise(file: BinaryIO, size: int, name: str) -> FileKind:
             expected="a complete safetensors file",
             action="The file was cut off or damaged on its way; copy it again.",
         )
-    if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
+    foreign = _foreign(head, suffix)
+    if foreign is None and (head[:1] == b"\x80" or suffix in _CHECKPOINT_SUFFIXES):
         return FileKind.LEGACY_CHECKPOINT
-    raise _unknown(head, suffix)
-
-
-def _unknown(head: bytes, suffix: str) -> UnsupportedInput:
-    found = next((words for magic, words in _FOREIGN.items() if head.startswith(magic)), "")
-    if head[257:262] == b"ustar":
-        found = "a tar archive"
-    elif suffix == ".onnx" or (head[:1] == b"\x08" and b"pytorch" in head):
-        found = "an ONNX graph"
-    return UnsupportedInput(
+    raise UnsupportedInput(
         "unknown_format",
         field="encoder",
-        found=found or "a file that is neither safetensors nor a PyTorch checkpoint",
+        found=foreign or "a file that is neither safetensors nor a PyTorch checkpoint",
         expected="a safetensors file, or a state dict saved by torch.save (.pt, .pth)",
         action="Save model.state_dict() with safetensors.torch.save_file.",
     )
+
+
+def _foreign(head: bytes, suffix: str) -> str | None:
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if suffix == ".onnx" or (head[:1] == b"\x08" and b"pytorch" in head):
+        return "an ONNX graph"
+    return next((words for magic, words in _FOREIGN.items() if head.startswith(magic)), None)

@@ -42,10 +42,10 @@ def infer_card(shapes: Mapping[Path, Shape]) -> InferredCard:
             continue
         first, second = fingerprints({name: shapes[by_name[full]] for name, full in view.own.items()})
         if view.max_pool_removed:
-            loose |= {name: view for name in exact_table.get(first, ())}
+            loose |= dict.fromkeys(exact_table.get(first, ()), view)
         else:
             exact |= dict.fromkeys(exact_table.get(first, ()))
-        loose |= {name: view for name in loose_table.get(second, ())}
+        loose |= dict.fromkeys(loose_table.get(second, ()), view)
     own = [name for name in exact if name.startswith("torchvision/")]
     readings = own or list(exact)
     if len(readings) == 1:
@@ -101,7 +101,7 @@ def _ambiguous(found: str, sample: Mapping[str, Any]) -> UnsupportedInput:
         field="card",
         found=found,
         expected="an encoder card: strides, removed layers and normalisation leave no trace in names and shapes",
-        action=f"Write a card beside the file (NAME.card.json) or pass it with --card; check each value of this sample: "
+        action="Write a card beside the file (NAME.card.json) or pass it with --card; check each value of this sample: "
         f"{json.dumps(sample)}",
     )
 

@@ -176,7 +176,7 @@ def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any, str | None]]:
     is one, so an instruction that is not allowed is reported only after the rest has been searched for one.
     """
     texts: list[str] = []
-    memo: dict[int, str] = {}
+    memo: dict[Any, str] = {}  # by the integer argument of PUT and GET
     last = ""
     refused: list[tuple[str, Any, str | None]] = []
     try:
@@ -194,9 +194,9 @@ def _instructions(stream: io.BytesIO) -> Iterator[tuple[str, Any, str | None]]:
             elif opcode.name == "MEMOIZE":
                 memo[len(memo)] = last
             elif opcode.name in ("BINPUT", "LONG_BINPUT"):
-                memo[int(argument)] = last
-            elif opcode.name in ("BINGET", "LONG_BINGET") and int(argument) in memo:
-                texts.append(memo[int(argument)])
+                memo[argument] = last
+            elif opcode.name in ("BINGET", "LONG_BINGET") and argument in memo:
+                texts.append(memo[argument])
             if imported is None and opcode.name not in _ALLOWED_OPCODES:
                 refused = refused or [(opcode.name, argument, None)]
             else:

@@ -89,7 +89,9 @@ def load_encoder(path: Path, *, card: Mapping[str, Any] | None = None, name: str
     used = set(placements[0].paths.values())
     dropped = tuple(".".join(key) for key in shapes if key not in used) + source.left_out
     if strange := unrecognised([*dropped]):
-        notes.append("Not part of the encoder and not audited: " + ", ".join(strange[:8]) + ("..." * (len(strange) > 8)))
+        notes.append(
+            "Not part of the encoder and not audited: " + ", ".join(strange[:8]) + ("..." * (len(strange) > 8))
+        )
     parameters = sum(p.numel() for p in encoder.backbone.parameters())
     placed = SourceForm(
         source.is_checkpoint, source.tensors, placements, source.scalars, source.metadata, source.left_out
@@ -123,7 +125,7 @@ def _read(path: Path, name: str) -> tuple[SourceForm, str]:
 def _read_safetensors(path: Path, file: BinaryIO, size: int) -> SourceForm:
     header = inspect_safetensors(file, size)
     with safe_open(path, framework="pt") as opened:
-        tensors = {(key,): opened.get_tensor(key) for key in header.shapes}
+        tensors: dict[tuple[str, ...], Tensor] = {(key,): opened.get_tensor(key) for key in header.shapes}
     return SourceForm(is_checkpoint=False, tensors=MappingProxyType(tensors), metadata=header.metadata)
 
 
@@ -174,13 +176,21 @@ def _card_from_text(text: str, where: str) -> EncoderCard:
 def _place(card: EncoderCard, shapes: Mapping[tuple[str, ...], tuple[int, ...]]) -> tuple[Placement, ...]:
     found = search(shapes, shapes_of(build_backbone(card, device="meta")))
     if found.placements:
+        if found.placements[0].max_pool_removed and card.overrides.get("maxpool") != "identity":
+            raise UnsupportedInput(
+                "keys_do_not_match",
+                field="card.overrides.maxpool",
+                found="numbered layers among which the max-pool is missing, and a card that keeps it",
+                expected="a card that says 'maxpool': 'identity'",
+                action="Add the override to the card.",
+            )
         return found.placements
     nearest = found.nearest or Mismatch("", (), (), ())
     raise UnsupportedInput(
         "keys_do_not_match",
         field="encoder",
         found=f"weights that are not those of {card.architecture}"
-        + (f" (looked under {ascii(nearest.prefix)})" if nearest.prefix else "")
+        + (f" (looked under {nearest.prefix!a})" if nearest.prefix else "")
         + _first_few("missing", nearest.missing)
         + _first_few("unexpected", nearest.unexpected)
         + _first_few("of another shape", nearest.reshaped),
@@ -201,7 +211,9 @@ def _placement_notes(placements: tuple[Placement, ...]) -> list[str]:
     notes = []
     if others:
         copies = ", ".join(repr(other.prefix) for other in others)
-        notes.append(f"The encoder under {chosen.prefix!r} was audited; the file also holds a slow copy under {copies}.")
+        notes.append(
+            f"The encoder under {chosen.prefix!r} was audited; the file also holds a slow copy under {copies}."
+        )
     if chosen.absent:
         notes.append(f"The file lacks {len(chosen.absent)} batch counters, which do not change any feature.")
     return notes
@@ -214,7 +226,7 @@ def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: st
     backbone = build_backbone(card)
     counters = {key: value for key, value in backbone.state_dict().items() if key in placement.absent}
     backbone.load_state_dict({key: _as_float32(value) for key, value in state.items()} | counters, strict=True)
-    backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
     encoder = Encoder(
         backbone, name=name, image_size=card.image_size, feature_dim=0, mean=card.mean, std=card.std
     ).eval()

@@ -21,8 +21,10 @@ _HEAD = re.compile(
     r"prediction|prototypes|last_layer|queue\w*|logit_scale|AuxLogits|aux\d|pre_logits|"
     r"\w+_(heads?|projectors?|predictors?|prototypes|queue)|(projection|prediction|classification|contrastive)_\w+)"
 )
-_SLOW_COPY = re.compile(r"(encoder_k|momentum|target|teacher|ema|shadow|key_encoder)|\w*_(ema|momentum|target|teacher)|"
-                        r"(momentum|target|teacher|ema)_\w+")
+_SLOW_COPY = re.compile(
+    r"(encoder_k|momentum|target|teacher|ema|shadow|key_encoder)|\w*_(ema|momentum|target|teacher)|"
+    r"(momentum|target|teacher|ema)_\w+"
+)
 _TRAINING_STATE = re.compile(r"(optim\w*|optimizer\w*|scaler|sched\w*|lr_sched\w*|loss\w*|criterion|\w+_loss|queue\w*)")
 
 # A torchvision ResNet's children put into nn.Sequential lose their names: all of them, or without the max-pool

@@ -40,13 +40,11 @@ def open_checkpoint(file: BinaryIO) -> Checkpoint:
     package_root = str(Path(core.__file__).resolve().parent.parent)
     with tempfile.TemporaryDirectory(prefix="encoder-audit-") as folder:
         output = Path(folder) / "tensors.safetensors"
-        file.seek(0)
         try:
             child = subprocess.run(
                 [sys.executable, "-P", "-m", "core.encoders.convert", str(output)],
                 stdin=file,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 cwd=folder,
                 env={"PYTHONPATH": package_root, "PATH": os.defpath, "OMP_NUM_THREADS": "1"},
                 timeout=_TIME_LIMIT_SECONDS,

@@ -66,7 +66,7 @@ def write_index(path: Path) -> None:
         try:
             index[architecture] = fingerprints_of(architecture)
         except (UnsupportedInput, ValueError, NotImplementedError) as failure:
-            print(f"left out {architecture}: {str(failure)[:160]}", file=sys.stderr)
+            sys.stderr.write(f"left out {architecture}: {str(failure)[:160]}\n")
     rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(prints)}" for name, prints in index.items())
     path.write_text("{\n" + rows + "\n}\n")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM")
 MIN_SIDE = 8
@@ -35,15 +34,15 @@ def decode(data: bytes, image_size: tuple[int, int]) -> NDArray[np.uint8]:
         UnusableImage: damaged, smaller than 8x8 or larger than 50 megapixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below, as an error
-            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = image.size
-            if min(width, height) < MIN_SIDE:
-                raise UnusableImage(f"{width}x{height} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed")
-            if width * height > MAX_PIXELS:
-                raise UnusableImage(f"{width}x{height} pixels; at most {MAX_PIXELS // 10**6} megapixels are read")
-            image = _rgb(ImageOps.exif_transpose(image))
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        if min(width, height) < MIN_SIDE:
+            raise UnusableImage(f"{width}x{height} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed")
+        if width * height > MAX_PIXELS:
+            raise UnusableImage(f"{width}x{height} pixels; at most {MAX_PIXELS // 10**6} megapixels are read")
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        image = _rgb(image)
     except UnidentifiedImageError as failure:
         raise NotAnImage("not an image") from failure
     except Image.DecompressionBombError as failure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,14 +90,17 @@ def read_images(members: Members, names: Sequence[str], image_size: tuple[int, i
     pixels = np.empty((len(names), 3, height, width), dtype=np.uint8)
     used: list[str] = []
     rejected: list[RejectedImage] = []
-    for name in names:
-        try:
-            pixels[len(used)] = decode(members.read(name), image_size)
-            used.append(name)
-        except NotAnImage:
-            rejected.append(RejectedImage(name, NOT_AN_IMAGE))
-        except (UnreadableMember, UnusableImage) as failure:
-            rejected.append(RejectedImage(name, str(failure)))
+    with warnings.catch_warnings():
+        # Pillow warns of large or odd images; ``decode`` has its own limits and says what it rejects.
+        warnings.simplefilter("ignore")
+        for name in names:
+            try:
+                pixels[len(used)] = decode(members.read(name), image_size)
+                used.append(name)
+            except NotAnImage:
+                rejected.append(RejectedImage(name, NOT_AN_IMAGE))
+            except (UnreadableMember, UnusableImage) as failure:
+                rejected.append(RejectedImage(name, str(failure)))
     kept = torch.from_numpy(pixels[: len(used)])
     return ImageSet(kept, tuple(used), _digest(used, pixels), tuple(rejected))
 
