@@ -1,0 +1,89 @@
+"""The installed command, as a shell sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import mobilenet_v3_small
+
+from tests.planted import planted_images
+
+COMMAND = [sys.executable, "-m", "core.cli"]
+CARD = {
+    "format": "encoder-card/1",
+    "architecture": "torchvision/mobilenet_v3_small",
+    "input_size": 32,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+}
+
+
+def encoder_audit(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command on one thread, and not on a terminal."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained encoder with its card, and 64 images in a zip."""
+    folder = tmp_path_factory.mktemp("files")
+    torch.manual_seed(0)
+    model = mobilenet_v3_small(weights=None)
+    weights = {name: value.clone() for name, value in model.state_dict().items() if not name.startswith("classifier.3")}
+    save_file(weights, folder / "encoder.safetensors", metadata={"encoder_card": json.dumps(CARD)})
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        images = planted_images(64)
+        for name, pixels in zip(images.names, images.pixels, strict=True):
+            with archive.open(name, "w") as file:
+                Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, format="PNG")
+    return folder
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys, core.cli.app; core.cli.app.run(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def test_methods_as_json_is_the_published_catalogue() -> None:
+    published = Path(__file__).parents[2] / "api" / "contract" / "methods.json"
+    done = encoder_audit("methods", "--format", "json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, json.loads(published.read_text(encoding="utf-8")))
+
+
+def test_purify_end_to_end(files: Path) -> None:
+    output, report = files / "out.safetensors", files / "report"
+    few = ["--set", "steps=2", "--set", "additive_steps=2", "--set", "purification.steps=2"]
+    arguments = ["purify", files / "encoder.safetensors", files / "images.zip", "--output", output, "--report", report]
+    done = encoder_audit(*arguments, "--format", "json", "--device", "cpu", *few)
+    document = json.loads(done.stdout)
+    assert done.returncode == {"clean": 0, "backdoored": 1, "inconclusive": 5}[document["purified"]["verdict"]]
+    assert "Traceback" not in done.stderr
+    written = json.loads((report / "report.json").read_text(encoding="utf-8"))
+    assert written["purification"]["sha256"] == document["purified"]["sha256"]
+    assert written["images"]["count"] == 64
+    assert (report / "report.html").stat().st_size > 10_000
+    assert output.exists()
+    names = {path.name for path in files.iterdir()}
+    assert names == {"encoder.safetensors", "images.zip", "out.safetensors", "report"}
+
+
+def test_a_file_that_is_no_encoder(files: Path) -> None:
+    done = encoder_audit("detect", files / "images.zip", files / "images.zip", "--format", "json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["error"]["field"] == "encoder"
