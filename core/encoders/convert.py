@@ -16,6 +16,8 @@ import resource
 import sys
 from typing import Any, BinaryIO
 
+from core.encoders.inspect_safetensors import TENSOR_NAME
+
 MAX_DEPTH = 16
 MAX_NODES = 200_000
 MAX_SCALARS = 2_000
@@ -71,10 +73,13 @@ def flatten(checkpoint: Any) -> tuple[list[tuple[list[str], Any]], list[tuple[li
         if nodes > MAX_NODES or len(path) > MAX_DEPTH:
             raise Refused("unsafe_checkpoint", "a checkpoint nested too deeply or holding too many values")
         if isinstance(value, torch.Tensor):
-            if named:
+            name = ".".join(path)
+            if not named:
+                left_out.append(ascii(name)[1:-1][:200])
+            elif TENSOR_NAME.fullmatch(name):
                 tensors.append((path, value))
             else:
-                left_out.append(".".join(path))
+                raise Refused("unsafe_checkpoint", f"a tensor named {name!a:.100}")
         elif isinstance(value, dict | list | tuple | argparse.Namespace):
             if id(value) in visited:
                 continue  # an alias or a cycle: its contents are known by their first path

@@ -59,7 +59,7 @@ def resnet_shapes() -> dict[str, Shape]:
 def numbered(shapes: dict[str, Shape], layers: int) -> dict[Path, Shape]:
     """A ResNet's children in nn.Sequential, the first layer being child ``layers``."""
     numbers = {"conv1": 0, "bn1": 1} | {f"layer{i + 1}": layers + i for i in range(4)}
-    renamed = {}
+    renamed: dict[Path, Shape] = {}
     for name, shape in shapes.items():
         top, _, rest = name.partition(".")
         renamed[(f"f.f.{numbers[top]}.{rest}",)] = shape

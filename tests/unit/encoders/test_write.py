@@ -36,7 +36,8 @@ def changed(loaded: LoadedEncoder, dtype: torch.dtype = torch.float32) -> Encode
 
 def features(encoder: Encoder) -> Tensor:
     with torch.no_grad():
-        return encoder(IMAGES)
+        found: Tensor = encoder(IMAGES)
+    return found
 
 
 def test_safetensors_come_back_in_their_own_form(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -84,16 +85,16 @@ def test_a_checkpoint_keeps_its_wrapper(tmp_path: Path, state: dict[str, Tensor]
 
 
 def test_a_bare_state_dict_stays_one(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    source, target = tmp_path / "in.pt", tmp_path / "out.pt"
-    torch.save(state, source)
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.pt"
+    save_file(state, source)
     loaded = load_encoder(source, card=CARD)
     write_encoder(loaded, changed(loaded), target)
     assert set(torch.load(target, weights_only=True)) == set(state)
 
 
 def test_no_copy_of_the_old_weights_is_left(tmp_path: Path, state: dict[str, Tensor]) -> None:
-    source, target = tmp_path / "in.pt", tmp_path / "out.pt"
-    torch.save({f"{side}.{k}": v.clone() for side in ("encoder_q", "encoder_k") for k, v in state.items()}, source)
+    source, target = tmp_path / "in.safetensors", tmp_path / "out.pt"
+    save_file({f"{side}.{k}": v.clone() for side in ("encoder_q", "encoder_k") for k, v in state.items()}, source)
     loaded = load_encoder(source, card=CARD)
     write_encoder(loaded, changed(loaded), target)
     written = torch.load(target, weights_only=True)
