@@ -1,0 +1,154 @@
+"""Label-free trigger recovery: n generators, one loss (SSLDefender Sec. IV-B, Algorithm 1).
+
+    min over G_i of   sum_i  max(0, eps_i - S_i) - eta I_i          (Eq. 5, read as in MESA)
+
+S_i is the mean off-diagonal pairwise cosine of a batch stamped with triggers of generator i (Eq. 2-3; the printed sign of
+L_cos would push similarity down), I_i the MINE bound between G_i's noise and its triggers, capped, since it is unbounded
+and would otherwise win over S.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.errors import AuditFailed
+from core.ops.cosine import pairwise_similarity
+from core.ops.mutual_information import StatisticsNetworks
+from core.random import batch_indices, generator
+from core.recovery.forward import features_in_chunks, features_of
+from core.recovery.generators import TriggerGenerators
+from core.recovery.hypotheses import Hypothesis
+from core.run import Run
+from core.training.state import TrainingState
+from core.triggers import AdditiveTrigger, MaskedTrigger
+from core.types import Encoder, Features, Images
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What one search needs to know; the fields are documented in ``SSLDefenderConfig``."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    thresholds: tuple[float, ...]
+    mi_weight: float
+    mi_cap: float
+    noise_dim: int = 64
+    hidden: int = 128
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one generator ended with, judged on held-back images: its central trigger and how alike it makes them."""
+
+    hypothesis: Hypothesis
+    trigger: MaskedTrigger | AdditiveTrigger
+    similarity: float
+    features: Features
+
+
+def search(
+    encoder: Encoder,
+    images: Images,
+    held_back: Images,
+    hypothesis: Hypothesis,
+    settings: SearchSettings,
+    run: Run,
+    *,
+    seed: int,
+) -> list[Candidate]:
+    """One candidate per threshold (sub-model), best first.
+
+    Args:
+        encoder: frozen (see ``forward.frozen``). images: ``[N, 3, H, W]`` to optimise on, on the encoder's device.
+        held_back: ``[M, 3, H, W]`` to judge on; disjoint from ``images``.
+
+    Raises:
+        AuditFailed: the encoder's features stopped being finite.
+    """
+    stage = f"recover {hypothesis.name}"
+    generators, statistics = _networks(encoder, hypothesis, settings, generator(seed, stage, "weights"))
+    optimiser = _optimiser(generators, statistics, settings)
+    state = TrainingState({"generators": generators, "statistics": statistics}, optimiser)
+    thresholds = torch.tensor(settings.thresholds, device=encoder.device)
+    for step in run.steps(stage, settings.steps, state=state):
+        _anneal(optimiser, step / settings.steps)
+        chosen = images[batch_indices(len(images), settings.batch_size, seed, stage, step)]
+        z = generators.noise(len(chosen), generator(seed, stage, "noise", step))
+        values = generators.grid_values(z)
+        stamped = hypothesis.stamp(generators.to_images(values), chosen)
+        similarity = pairwise_similarity(features_of(encoder, stamped.flatten(0, 1)).view(*stamped.shape[:2], -1))
+        loss = (thresholds - similarity).clamp_min(0).sum()
+        if settings.mi_weight:
+            information = statistics.information(z, values).clamp(max=settings.mi_cap)
+            loss = loss - settings.mi_weight * information.sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if step % 10 == 9 or step == settings.steps - 1:
+            run.log(similarity=_finite(float(similarity.detach().max()), stage, step))
+    return judge(encoder, held_back, hypothesis, generators.central())
+
+
+def judge(encoder: Encoder, held_back: Images, hypothesis: Hypothesis, raw: Tensor) -> list[Candidate]:
+    """The triggers of ``raw`` ``[n, C, H, W]`` on images that no search saw, the most similar first."""
+    candidates = []
+    for one in raw:
+        trigger = hypothesis.trigger(one)
+        features = features_in_chunks(encoder, trigger(held_back))
+        candidates.append(Candidate(hypothesis, trigger, float(pairwise_similarity(features)), features))
+    return sorted(candidates, key=lambda candidate: candidate.similarity, reverse=True)
+
+
+def _networks(
+    encoder: Encoder, hypothesis: Hypothesis, settings: SearchSettings, random: torch.Generator
+) -> tuple[TriggerGenerators, StatisticsNetworks]:
+    count = len(settings.thresholds)
+    generators = TriggerGenerators(
+        count,
+        hypothesis.channels,
+        encoder.image_size,
+        noise_dim=settings.noise_dim,
+        hidden=settings.hidden,
+        generator=random,
+    )
+    painted = generators.bias.shape[-1]
+    statistics = StatisticsNetworks(count, settings.noise_dim, painted, settings.hidden, random)
+    return generators.to(encoder.device), statistics.to(encoder.device)
+
+
+def _optimiser(
+    generators: TriggerGenerators, statistics: StatisticsNetworks, settings: SearchSettings
+) -> torch.optim.Adam:
+    """The bias (the trigger itself) moves at the search's rate, the networks at MESA's 2e-4.
+
+    One optimiser serves G and T: both ascend the same bound, so there is no game to alternate.
+    """
+    networks = [generators.first, generators.last, *statistics.parameters()]
+    return torch.optim.Adam(
+        [{"params": [generators.bias], "lr": settings.learning_rate}, {"params": networks, "lr": 2e-4}],
+        betas=(0.5, 0.9),
+    )
+
+
+def _anneal(optimiser: torch.optim.Adam, progress: float) -> None:
+    """A third of the learning rate for the last 40 % of the steps, for the bias only."""
+    group = optimiser.param_groups[0]
+    full = group.setdefault("full_lr", group["lr"])
+    group["lr"] = full if progress < 0.6 else 0.3 * full
+
+
+def _finite(similarity: float, stage: str, step: int) -> float:
+    if similarity != similarity:
+        raise AuditFailed(
+            "features_not_finite",
+            field="encoder",
+            found=f"features that are not finite at step {step} of '{stage}'",
+            expected="finite features for every image in [0, 1]",
+            action="Check that the weights are complete and that mean and std of the card fit the encoder.",
+        )
+    return similarity

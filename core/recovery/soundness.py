@@ -1,0 +1,51 @@
+"""Reasons for which no verdict is possible. Silence here would read as "clean"."""
+
+from __future__ import annotations
+
+import torch
+
+from core.errors import AuditFailed
+from core.ops.cosine import pairwise_similarity
+from core.recovery.forward import features_in_chunks
+from core.types import Encoder, Images, ImageSet
+
+COLLAPSED = 0.98
+"""Mean pairwise cosine of clean images from which on an encoder tells images apart too little for any search."""
+
+
+def clean_similarity(encoder: Encoder, images: Images) -> float:
+    """Mean pairwise cosine of the clean images' features: where every search starts.
+
+    Raises:
+        AuditFailed: the features are not finite.
+    """
+    features = features_in_chunks(encoder, images)
+    if not bool(torch.isfinite(features).all()):
+        raise AuditFailed(
+            "features_not_finite",
+            field="encoder",
+            found="features with NaN or infinite values on clean images",
+            expected="finite features for every image",
+            action="Check that mean and std of the card fit the encoder, and that the weights are complete.",
+        )
+    return float(pairwise_similarity(features))
+
+
+def why_unsound(encoder: Encoder, images: ImageSet) -> tuple[str, ...]:
+    """Sentences that say why nothing can be concluded from this encoder and these images; empty when all is well."""
+    reasons = []
+    pixels = images.pixels.flatten(1)
+    constant = int((pixels.amax(1) == pixels.amin(1)).sum())
+    if constant > len(images) // 2:
+        reasons.append(f"{constant} of {len(images)} images are of one plain colour: they show nothing to an encoder.")
+    distinct = len(torch.unique(pixels[:, :: max(1, pixels.shape[1] // 512)], dim=0))
+    if distinct < max(8, len(images) // 10):
+        reasons.append(f"Only {distinct} of {len(images)} images differ from each other.")
+    sample = images.batch(slice(0, 512), encoder.device)
+    similarity = clean_similarity(encoder, sample)
+    if similarity >= COLLAPSED and not reasons:
+        reasons.append(
+            f"The encoder is collapsed: clean images already have a mean pairwise cosine of {similarity:.3f}, so that a "
+            "trigger could not be told from no trigger."
+        )
+    return tuple(reasons)

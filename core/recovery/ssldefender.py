@@ -1,0 +1,201 @@
+"""SSLDefender's trigger recovery and the verdict it leads to (Sec. IV-B, Algorithm 1; Mix of Eq. 1).
+
+What it decides: whether some trigger *of bounded size* makes the features of all images alike. On a clean encoder the
+best bounded trigger is a universal perturbation that leaves a clear gap to 1; on a backdoored one the search falls into
+the backdoor, where the gap all but closes.
+
+Symbols: E or F -> ``encoder``; D_shadow -> ``images``; G_i -> ``generators.TriggerGenerators``; T_i ->
+``StatisticsNetworks``; eps_i -> ``thresholds``; eta -> ``mi_weight``; B -> ``batch_size``; Delta -> the recovered triggers.
+
+Deviations from the paper:
+* Triggers are bounded (a mask's budget, an additive amplitude). Eq. 5 has no bound, and a full-image constant then makes
+  any encoder's features alike, clean ones included.
+* Similarity has the sign and the diagonal of ``ops.cosine``; the information term is capped (Eq. 5 is unbounded below).
+* Two hypotheses run side by side, since one kind of trigger misses the other.
+* The n sub-models are restarts with equal thresholds close to 1; thresholds spread over [0, 1] (preset ``paper``) are
+  inactive below the similarity that clean images have anyway.
+* The target embedding, and triggers recovered *towards* it, are ours (``target_embedding``, ``patch_dictionary``): they
+  are what unlearning needs where the true trigger is an opaque patch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from core.config import MethodConfig
+from core.ops.cosine import mean_direction
+from core.random import generator
+from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
+from core.recovery.forward import frozen
+from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern
+from core.recovery.search import Candidate, SearchSettings, search
+from core.recovery.soundness import clean_similarity, why_unsound
+from core.recovery.towards_target import TargetBudget, recover_towards, target_stages
+from core.recovery.verdict import Band, judge_hypotheses
+from core.run import Run
+from core.types import Encoder, Images, ImageSet, Verdict
+
+METHOD = "ssldefender"
+UNTESTED = (
+    "Backdoors planted by poisoning the pre-training data: they act weakly, and this search does not see most of them.",
+    "Triggers that change from image to image, or that move objects instead of painting pixels.",
+    "Triggers larger than the bounds that were searched.",
+)
+
+
+class SSLDefenderConfig(MethodConfig):
+    """Parameters of the recovery; the paper's symbol and value where it gives one."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {
+            "thresholds": (0.25, 0.5, 0.75, 1.0),
+            "steps": 500,
+            "additive_steps": 500,
+            "batch_size": 256,
+            "mi_weight": 0.1,
+        },
+        "quick": {"steps": 60, "additive_steps": 40, "thresholds": (0.9995, 0.9995, 0.9995)},
+    }
+
+    thresholds: tuple[float, ...] = Field(
+        (0.9995,) * 4,
+        min_length=1,
+        max_length=32,
+        description="eps_1..eps_n: a sub-model stops pushing once its similarity passes its threshold. One sub-model "
+        "each. The paper draws n thresholds uniformly from [0, 1] and gives no n.",
+    )
+    steps: int = Field(
+        120,
+        ge=1,
+        le=5000,
+        description="Steps of the masked search (E). The paper: 500 in its settings, 50 in its timing.",
+    )
+    additive_steps: int = Field(60, ge=1, le=5000, description="Steps of the additive search, which settles sooner.")
+    batch_size: int = Field(48, ge=2, le=4096, description="Clean images per step and sub-model (B). The paper: 256.")
+    learning_rate: float = Field(
+        0.1, gt=0, le=1, description="Adam's rate on the trigger itself. The paper gives none; DECREE starts at 0.5."
+    )
+    mi_weight: float = Field(
+        0.01,
+        ge=0,
+        le=10,
+        description="eta, weight of the mutual information, nats. The paper names no value; MESA uses 0.1.",
+    )
+    mi_cap: float = Field(2.0, gt=0, description="Largest mutual information that is rewarded, nats. Not in the paper.")
+    mask_budget: float = Field(
+        0.03,
+        gt=0,
+        le=0.25,
+        description="Pixels a masked trigger may cover, as a fraction of the image. Not in the paper.",
+    )
+    amplitude: float = Field(
+        12 / 255, gt=0, le=0.25, description="Largest additive change, on the [0, 1] scale. Not in the paper."
+    )
+    target_steps: int = Field(
+        40, ge=1, le=1000, description="Steps of each recovery towards the target embedding. Not in the paper."
+    )
+
+
+def stage_plan(config: SSLDefenderConfig) -> dict[str, float]:
+    """Stage name -> encoder passes, which is what the time goes to."""
+    masked, additive = _hypotheses(config)
+    each = 2.0 * config.batch_size * len(config.thresholds)
+    plan = {
+        f"recover {masked.name}": config.steps * each,
+        f"recover {additive.name}": config.additive_steps * each,
+    }
+    return plan | target_stages(_target_budget(config), 0)
+
+
+def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int) -> Detection:
+    """Look for a backdoor in ``encoder`` with unlabelled clean ``images``.
+
+    Raises:
+        AuditFailed: the encoder's features are not finite on triggered images.
+    """
+    network = frozen(encoder)
+    search_images, held_back = split(images, network, seed)
+    unsound = why_unsound(network, images)
+    floor = clean_similarity(network, held_back)
+    if unsound:
+        return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unsound, clean_similarity=floor, untested=UNTESTED)
+
+    masked, additive = _hypotheses(config)
+    masked_found = search(network, search_images, held_back, masked, _settings(config, config.steps), run, seed=seed)
+    additive_settings = _settings(config, config.additive_steps)
+    additive_found = search(network, search_images, held_back, additive, additive_settings, run, seed=seed)
+    results = (_result(masked_found, Band.MASKED), _result(additive_found, Band.ADDITIVE))
+    judged = judge_hypotheses(results)
+
+    triggers: list[Candidate] = []
+    if judged.verdict is not Verdict.CLEAN:
+        targets = _targets([c for c in masked_found + additive_found if c.similarity >= judged.follow_from])
+        for number, (target, right_basin) in enumerate(targets):
+            budget = _target_budget(config)
+            towards = recover_towards(network, search_images, held_back, target, budget, run, number=number, seed=seed)
+            triggers += right_basin + towards
+    return Detection(
+        METHOD,
+        judged.verdict,
+        judged.score,
+        judged.threshold,
+        judged.reasons,
+        results,
+        tuple(_recovered(candidate) for candidate in triggers),
+        floor,
+        UNTESTED,
+    )
+
+
+def split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:
+    """Three quarters of ``images`` to search on, the rest held back to judge on (at most 256), on the encoder's device."""
+    order = torch.randperm(len(images), generator=generator(seed, METHOD, "split"))
+    held_back = max(8, len(images) // 4)
+    everything = images.batch(order, encoder.device)
+    return everything[held_back:], everything[: min(held_back, 256)]
+
+
+def _hypotheses(config: SSLDefenderConfig) -> tuple[Hypothesis, Hypothesis]:
+    return MaskedPattern(config.mask_budget), AdditivePattern(config.amplitude)
+
+
+def _settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
+    return SearchSettings(
+        steps, config.batch_size, config.learning_rate, config.thresholds, config.mi_weight, config.mi_cap
+    )
+
+
+def _target_budget(config: SSLDefenderConfig) -> TargetBudget:
+    return TargetBudget(config.target_steps)
+
+
+def _result(candidates: list[Candidate], band: Band) -> HypothesisResult:
+    scores = tuple(candidate.similarity for candidate in candidates)
+    return HypothesisResult(candidates[0].hypothesis.name, scores[0], band.threshold, scores)
+
+
+def _targets(candidates: list[Candidate], apart: float = 0.8) -> list[tuple[torch.Tensor, list[Candidate]]]:
+    """The distinct target embeddings among the candidates, at most three, each with the triggers that lead there."""
+    groups: list[tuple[torch.Tensor, list[Candidate]]] = []
+    for candidate in sorted(candidates, key=lambda c: -c.similarity):
+        direction = mean_direction(candidate.features)
+        home = next((group for group in groups if float(group[0] @ direction) >= apart), None)
+        if home is not None:
+            home[1].append(candidate)
+        elif len(groups) < 3:
+            groups.append((direction, [candidate]))
+    return groups
+
+
+def _recovered(candidate: Candidate) -> RecoveredTrigger:
+    additive = isinstance(candidate.hypothesis, AdditivePattern)
+    size = (
+        candidate.hypothesis.amplitude
+        if isinstance(candidate.hypothesis, AdditivePattern)
+        else candidate.trigger.area()
+    )
+    unit = "largest change on the [0, 1] scale" if additive else "fraction of pixels"
+    return RecoveredTrigger(candidate.hypothesis.name, candidate.trigger, candidate.similarity, size, unit)

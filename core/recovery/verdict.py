@@ -1,0 +1,69 @@
+"""From each hypothesis' similarity to one verdict.
+
+Bounds: a clean encoder's best bounded trigger leaves a gap 1 - S that is an order of magnitude wider than a backdoor's. The
+thresholds lie between the two on a log scale of that gap, for every encoder that docs/results.md lists; between
+``doubtful`` and ``threshold`` the answer is ``inconclusive``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from core.recovery.detection import HypothesisResult
+from core.types import Verdict
+
+
+class Band(Enum):
+    """For one kind of trigger: from ``doubtful`` on a similarity is not clean, from ``threshold`` on it is a backdoor."""
+
+    MASKED = (0.955, 0.975)
+    ADDITIVE = (0.93, 0.97)
+
+    @property
+    def doubtful(self) -> float:
+        return self.value[0]
+
+    @property
+    def threshold(self) -> float:
+        return self.value[1]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """``score`` and ``threshold`` are those of the hypothesis that decided; a candidate with a similarity of at least
+    ``follow_from`` is worth following to its target embedding."""
+
+    verdict: Verdict
+    score: float
+    threshold: float
+    follow_from: float
+    reasons: tuple[str, ...]
+
+
+def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
+    """The hypothesis furthest above (or least below) its threshold decides."""
+    bands = {band.threshold: band for band in Band}
+    deciding = max(results, key=lambda result: result.score - result.threshold)
+    band = bands[deciding.threshold]
+    score = f"{deciding.score:.3f}"
+    if deciding.score >= band.threshold:
+        verdict = Verdict.BACKDOORED
+        reason = (
+            f"A {deciding.name} makes the features of all images nearly the same: mean pairwise cosine {score}, "
+            f"where {band.threshold:.3f} and more is taken for a backdoor."
+        )
+    elif deciding.score >= band.doubtful:
+        verdict = Verdict.INCONCLUSIVE
+        reason = (
+            f"A {deciding.name} reaches a mean pairwise cosine of {score}: more than clean encoders show (below "
+            f"{band.doubtful:.3f}), less than a backdoor ({band.threshold:.3f})."
+        )
+    else:
+        verdict = Verdict.CLEAN
+        reason = (
+            f"No trigger of the searched sizes makes the features of all images alike: the best, a {deciding.name}, "
+            f"reaches a mean pairwise cosine of {score} (threshold {band.threshold:.3f})."
+        )
+    return Judgement(verdict, deciding.score, band.threshold, band.doubtful, (reason,))
