@@ -1,0 +1,67 @@
+"""What unlearning did, measured on clean images that it never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from core.device import mixed_precision
+from core.ops.cosine import paired_similarity, pairwise_similarity, unit
+from core.types import Encoder, Images, Trigger
+from core.unlearning.result import Unlearning
+
+
+class HeldBack:
+    """Clean images ``[M, 3, H, W]`` and the input encoder's view of them, to compare a student with."""
+
+    def __init__(self, original: Encoder, images: Images, triggers: Sequence[Trigger]) -> None:
+        self._images, self._triggers = images, triggers[:16]
+        self._before = _features(original, images)
+        self._initial = self._triggered_similarity(original)
+
+    def drift(self, student: Encoder) -> float:
+        """1 - mean cosine between the student's and the original's clean features."""
+        return float(1 - paired_similarity(_features(student, self._images), self._before).mean())
+
+    def result(self, student: Encoder, history: tuple[float, ...], notes: tuple[str, ...]) -> Unlearning:
+        return Unlearning(
+            student,
+            self.drift(student),
+            _neighbour_agreement(self._before, _features(student, self._images)),
+            self._initial,
+            self._triggered_similarity(student),
+            len(history),
+            history,
+            notes,
+        )
+
+    def _triggered_similarity(self, encoder: Encoder) -> float:
+        """The strongest trigger's mean pairwise cosine."""
+        return max(float(pairwise_similarity(_features(encoder, trigger(self._images)))) for trigger in self._triggers)
+
+
+def _neighbour_agreement(before: Tensor, after: Tensor, neighbours: int = 5) -> float:
+    """Share of each image's nearest ``neighbours`` (cosine) that are the same in both feature sets."""
+    count = min(neighbours, len(before) - 1)
+    first, second = (_nearest(features, count) for features in (before, after))
+    shared = (first[:, :, None] == second[:, None, :]).any(2)
+    return float(shared.float().mean())
+
+
+def _nearest(features: Tensor, count: int) -> Tensor:
+    similarity = unit(features) @ unit(features).T
+    return similarity.fill_diagonal_(-2).topk(count, dim=1).indices
+
+
+@torch.no_grad()
+def _features(encoder: Encoder, images: Images) -> Tensor:
+    """In eval mode, whatever the student's mode is; the mode of each layer is put back."""
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    with mixed_precision(encoder.device):
+        parts = [encoder(part.contiguous(memory_format=torch.channels_last)).float() for part in images.split(256)]
+    for module, training in modes.items():
+        module.training = training
+    return torch.cat(parts)
