@@ -116,8 +116,11 @@ def search(shapes: Mapping[Path, Shape], expected: Mapping[str, Shape]) -> Searc
     by_name = flat_names(shapes)
     found: list[Placement] = []
     nearest: Mismatch | None = None
+    required = sum(not _is_counter(name) for name in expected)
     for view in views(by_name):
         prefix, own = view.prefix, view.own
+        if prefix and 2 * len(own) < required:
+            continue  # a piece of something; also what keeps a file of countless prefixes cheap to refuse
         mismatch = _compare(prefix, {name: shapes[by_name[full]] for name, full in own.items()}, expected)
         if mismatch.total == 0:
             paths = {name: by_name[own[name]] for name in expected if name in own}
