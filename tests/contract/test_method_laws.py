@@ -16,6 +16,7 @@ from core.checkpoint import load_checkpoint, save_checkpoint
 from core.config import MethodConfig
 from core.errors import Cancelled
 from core.methods import Detect, Method, Unlearn
+from core.random import derive_seed
 from core.recovery.detection import Detection
 from core.run import QuietRun, Run, Stateful
 from core.types import ImageSet
@@ -47,7 +48,7 @@ class SavingRun:
     def steps(self, name: str, total: int, *, state: Stateful | None = None) -> Iterator[int]:
         assert name not in self.stages, "stage names are unique within one run"
         self.stages.append(name)
-        path = self._folder / f"{name}.safetensors"
+        path = self._folder / f"{derive_seed(0, name):016x}.safetensors"  # a name may hold a slash
         done = self.saved.get(name, 0)
         if done and state is not None:
             state.load_state_dict(load_checkpoint(path))
@@ -174,7 +175,8 @@ def test_the_plan_names_the_stages_that_run(
     method: AnyMethod, planted: Planted, images: ImageSet, tmp_path: Path
 ) -> None:
     plan = method.stage_plan(quick(method))
-    assert all(share > 0 for share in plan.values())
+    assert all(share >= 0 for share in plan.values())
+    assert sum(plan.values()) > 0
     run = SavingRun(tmp_path)
     apply(method, planted, images, run)
     unplanned = [stage for stage in run.stages if stage not in plan]
