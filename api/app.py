@@ -15,6 +15,7 @@ from api.audits.schemas import AuditSubmission
 from api.catalog import load_catalog
 from api.datasets.routes import router as datasets
 from api.dependencies import Service
+from api.documentation import router as documentation
 from api.encoders.routes import router as encoders
 from api.errors import install_error_handlers
 from api.health import router as health
@@ -60,7 +61,7 @@ def create_app(settings: ApiSettings | None = None, storage: StorageSettings | N
     )
     app.add_middleware(RequestContext)
     install_error_handlers(app)
-    for router in (audits, encoders, datasets, methods, health):
+    for router in (audits, encoders, datasets, methods, health, documentation):
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

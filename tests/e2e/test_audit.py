@@ -1,0 +1,148 @@
+"""One audit through the whole service: submit, follow, read; and a worker killed in the middle of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load, save
+
+from tests.e2e.conftest import Serving, await_
+
+ARCHITECTURE = "test_resnet"
+CARD = {
+    "format": "encoder-card/1",
+    "architecture": f"timm/{ARCHITECTURE}",
+    "input_size": 32,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+}
+SHORT = {"detection": {"steps": 4, "additive_steps": 4, "target_steps": 2, "batch_size": 8}}
+
+
+@pytest.fixture(scope="module")
+def encoder() -> bytes:
+    """A small encoder with random weights, as safetensors."""
+    torch.manual_seed(0)
+    weights = timm.create_model(ARCHITECTURE, num_classes=0).state_dict()
+    return save({name: value.contiguous() for name, value in weights.items()})
+
+
+@pytest.fixture(scope="module")
+def images() -> bytes:
+    """A zip archive of 64 smooth random pictures."""
+    generator = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(64):
+            coarse = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            picture = io.BytesIO()
+            Image.fromarray(coarse).resize((32, 32), Image.Resampling.BICUBIC).save(picture, "PNG")
+            archive.writestr(f"{number:03}.png", picture.getvalue())
+    return buffer.getvalue()
+
+
+def submit(serving: Serving, encoder: bytes, images: bytes, kind: str, parameters: dict[str, Any]) -> str:
+    answer = serving.http.post(
+        "/audits",
+        files={"encoder": ("tiny.safetensors", encoder), "images": ("images.zip", images)},
+        data={"kind": kind, "card": json.dumps(CARD), "parameters": json.dumps(parameters), "seed": "3"},
+    )
+    assert answer.status_code == 202, answer.text
+    return str(answer.headers["location"])
+
+
+def state(serving: Serving, audit: str) -> dict[str, Any]:
+    body: dict[str, Any] = serving.http.get(audit).json()
+    return body
+
+
+def follow(serving: Serving, audit: str) -> dict[str, Any]:
+    """Poll until the audit has ended; it must have succeeded."""
+    await_(lambda: state(serving, audit)["state"] not in ("queued", "running"), "the audit ends", seconds=400)
+    body = state(serving, audit)
+    assert body["state"] == "succeeded", body
+    return body
+
+
+def test_an_encoder_is_audited_and_the_result_downloaded(
+    serving: Serving, encoder: bytes, images: bytes, tmp_path: Path
+) -> None:
+    audit = submit(serving, encoder, images, "purify", SHORT)
+    body = follow(serving, audit)
+    assert body["verdict"] in ("backdoored", "clean", "inconclusive")
+    assert body["progress"] == 1
+    report = serving.http.get(body["links"]["report"]).json()
+    assert report["verdict"] == body["verdict"]
+    page = serving.http.get(body["links"]["report"], headers={"accept": "text/html"}).text
+    assert page.lstrip().lower().startswith("<!doctype html")
+    delivered = serving.http.get(body["links"]["encoder"])
+    assert delivered.status_code == 200
+    given, got = load(encoder), load(delivered.content)
+    assert {name: value.shape for name, value in got.items()} == {name: value.shape for name, value in given.items()}
+    assert all(bool(torch.isfinite(value.float()).all()) for value in got.values())
+
+
+def test_a_worker_killed_in_mid_audit_costs_nothing_but_time(serving: Serving, encoder: bytes, images: bytes) -> None:
+    longer = {"detection": {**SHORT["detection"], "steps": 60}}
+    undisturbed = follow(serving, submit(serving, encoder, images, "detect", longer))
+
+    audit = submit(serving, encoder, images, "detect", longer)
+    await_(lambda: bool(0 < state(serving, audit)["progress"] < 1), "the audit has begun")
+    worker = serving.child("-m", "worker")
+    for each in (worker, *worker.children(recursive=True)):
+        each.kill()
+    psutil.wait_procs([worker], timeout=30)
+    body = follow(serving, audit)
+    assert body["attempt"] >= 2
+    assert (body["verdict"], body["score"]) == (undisturbed["verdict"], undisturbed["score"])
+    names = [item["name"] for item in serving.http.get(f"{audit}/artifacts").json()["items"]]
+    assert len(names) == len(set(names))
+    assert "report.json" in names
+
+
+def test_a_running_audit_is_cancelled(serving: Serving, encoder: bytes, images: bytes) -> None:
+    audit = submit(serving, encoder, images, "detect", {"detection": {**SHORT["detection"], "steps": 2000}})
+    await_(lambda: state(serving, audit)["state"] == "running", "the audit runs")
+    assert serving.http.post(f"{audit}/cancel").status_code == 202
+    await_(lambda: state(serving, audit)["state"] == "cancelled", "the audit stops")
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [
+        ({"encoder": "nan"}, {"not_finite", "nan_weights", "non_finite_weights"}),
+        ({"images": "text"}, {"too_few_images", "no_images"}),
+    ],
+    ids=["NaN weights", "zip of text files"],
+)
+def test_what_only_the_worker_can_see_fails_with_its_reason(
+    change: dict[str, str], codes: set[str], serving: Serving, encoder: bytes, images: bytes
+) -> None:
+    if "encoder" in change:
+        weights = load(encoder)
+        first = next(name for name, value in weights.items() if value.is_floating_point())
+        weights[first] = torch.full_like(weights[first], float("nan"))
+        encoder = save(weights)
+    if "images" in change:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for number in range(30):
+                archive.writestr(f"{number}.txt", "no picture")
+        images = buffer.getvalue()
+    audit = submit(serving, encoder, images, "detect", SHORT)
+    await_(lambda: state(serving, audit)["state"] not in ("queued", "running"), "the audit ends")
+    body = state(serving, audit)
+    assert body["state"] == "failed", body
+    assert body["failure"]["code"] in codes
+    assert {"found", "expected", "action"} <= body["failure"].keys()
+    assert "verdict" not in body
