@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## Audit a really backdoored encoder through the real service, and purify it
-	$(BIN)/python samples/demo.py
+	$(BIN)/python -m samples.demo
 
 test: $(STAMP) ## Unit, contract, integration and end-to-end tests
 	$(BIN)/python -m pytest -q tests/unit tests/contract tests/integration tests/e2e
