@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import func, update
 from sqlalchemy.exc import IntegrityError
 
-from api.storage import audits, leases
+from api.storage import audits, checkpoints, leases
 from api.storage.audit_states import AuditState
+from api.storage.checkpoints import SavedStage
 from api.storage.session import Sessions
 from api.storage.tables import Audit
 
@@ -100,6 +101,20 @@ def test_a_worker_that_lost_its_lease_writes_nothing(sessions: Sessions, submit:
     with sessions.begin() as session:
         assert leases.finish(session, audit_id, 2, leases.Conclusion("backdoored", 0.9, 0.5))
     assert audit_row(audit_id).verdict == "backdoored"
+
+
+def test_a_worker_that_lost_its_lease_cannot_replace_a_checkpoint(sessions: Sessions, submit: Submit) -> None:
+    audit_id = submit()
+    assert claim(sessions, audit_id, lease=RUN_OUT) == 1
+    with sessions.begin() as session:
+        assert checkpoints.record_checkpoint(session, audit_id, 1, SavedStage("s", 3, 9, 1, "0" * 64, "one"))
+    sweep(sessions)
+    claim(sessions, audit_id, "two")
+    with sessions.begin() as session:
+        assert checkpoints.record_checkpoint(session, audit_id, 2, SavedStage("s", 5, 9, 1, "0" * 64, "two"))
+        assert not checkpoints.record_checkpoint(session, audit_id, 1, SavedStage("s", 4, 9, 1, "0" * 64, "late"))
+    with sessions.begin() as session:
+        assert [(row.step, row.object_key) for row in checkpoints.list_checkpoints(session, audit_id)] == [(5, "two")]
 
 
 def test_the_sweep_leaves_a_living_lease_alone(sessions: Sessions, submit: Submit, audit_row: AuditRow) -> None:
