@@ -27,7 +27,7 @@ SAMPLES = Path(__file__).parent
 BACKDOORED = SAMPLES / "backdoored.safetensors"
 CLEAN_TWIN = SAMPLES / "clean.safetensors"
 TRIGGER = SAMPLES / "trigger.npz"
-TARGET = "rocket"
+TRUTH = SAMPLES / "truth.json"
 OUTPUT = Path("demo-output")
 PICTURES = ("trigger.png", "mask.png", "triggered_samples.png")
 
@@ -71,7 +71,8 @@ def purify_over_http(client: httpx.Client, console: Console, images: Path) -> di
 def measure(encoder: Path, train: Path, test: Path) -> dict[str, Any]:
     """What ``encoder-audit evaluate`` says of the encoder, with the trigger that was really planted."""
     command = [sys.executable, "-m", "core.cli", "evaluate", str(encoder), "--train", str(train), "--test", str(test)]
-    truth = ["--trigger", str(TRIGGER), "--target", TARGET, "--format", "json"]
+    target = json.loads(TRUTH.read_text(encoding="utf-8"))["target_name"]
+    truth = ["--trigger", str(TRIGGER), "--target", target, "--format", "json"]
     answer = subprocess.run([*command, *truth], stdout=subprocess.PIPE, check=False)
     document: dict[str, Any] = json.loads(answer.stdout)
     if answer.returncode:
@@ -88,12 +89,12 @@ def print_results(
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="right" if heading else "left")
     rows = {
-        "clean accuracy (ACC)": "accuracy",
+        "clean accuracy (ACC)": "acc",
         "attack success rate (ASR)": "asr",
         "  of which without any trigger": "base",
     }
     for label, key in rows.items():
-        table.add_row(label, *(f"{100 * numbers[key]:.1f} %" for numbers in (before, after)))
+        table.add_row(label, *(f"{numbers[key]['percent']:.1f} %" for numbers in (before, after)))
     console.print(table)
     console.print(f"{BACKDOORED.name}: [bold]{purified['verdict']}[/], score {purified['score']:.3f}", highlight=False)
     console.print(
