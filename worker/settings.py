@@ -28,10 +28,10 @@ class WorkerSettings(BaseSettings):
         default=None, ge=1, le=1024, description="threads per slot; absent: the machine's cores divided by the slots"
     )
     worker_audits_per_process: int = Field(
-        default=1,
+        default=20,
         ge=1,
-        description="audits after which a process is replaced; 1 returns all GPU memory and lets no hostile file "
-        "outlive its audit, at the cost of importing torch ahead of the next one",
+        description="messages after which a process is replaced; 1 returns all GPU memory after every audit, at the "
+        "cost of importing torch again (seconds) before the next one",
     )
     worker_scratch: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()) / f"encoder-audit-{os.getuid()}",
