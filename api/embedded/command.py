@@ -19,7 +19,7 @@ from api.embedded.home import default_home, port_is_free, private_folder
 from api.embedded.stack import Stack, start_stack
 from api.embedded.supervisor import Supervisor
 
-_START_SECONDS = 90.0
+_START_SECONDS = 300.0
 _EXIT_FAILED = 2
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from api.embedded.home import free_ports
 
+COMMAND = str(Path(sys.executable).with_name("encoder-audit"))
 _ENGINES = ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL")
 
 
@@ -49,10 +50,10 @@ class Serving:
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Stop it as Ctrl-C does; its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(120)
+        return self.process.wait(300)
 
 
-def await_(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+def await_(condition: Callable[[], bool], what: str, seconds: float = 400) -> None:
     """Return when ``condition`` holds; fail with ``what`` otherwise."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -66,8 +67,7 @@ def start_serving(home: Path, log: Path, *options: str, environment: dict[str, s
     inherited = {name: value for name, value in os.environ.items() if name not in _ENGINES}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("encoder-audit")), "serve"]
-            + ["--home", str(home), "--port", str(port), *options],
+            [COMMAND, "serve", "--home", str(home), "--port", str(port), *options],
             stdout=output,
             stderr=output,
             env={**inherited, "LEASE_SECONDS": "5", "SWEEP_SECONDS": "1", **(environment or {})},
@@ -86,14 +86,14 @@ def await_ready(serving: Serving) -> None:
     await_(ready, "the service gets ready")
 
 
-@pytest.fixture
-def serving(service_home: Path, tmp_path: Path) -> Iterator[Serving]:
-    """The service on an empty home, ready."""
-    running = start_serving(service_home / "serve", tmp_path / "serve.log")
+@pytest.fixture(scope="session")
+def serving(service_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """One service for all tests that leave it running; it must end well when it is told to."""
+    running = start_serving(service_home / "serve", tmp_path_factory.mktemp("serve") / "log")
     try:
         await_ready(running)
         yield running
+        assert running.stop(signal.SIGTERM) == 0, running.said()
     finally:
-        if running.process.poll() is None:
-            running.stop(signal.SIGTERM)
+        running.process.kill()
         running.http.close()

@@ -68,7 +68,7 @@ def state(serving: Serving, audit: str) -> dict[str, Any]:
 
 def follow(serving: Serving, audit: str) -> dict[str, Any]:
     """Poll until the audit has ended; it must have succeeded."""
-    await_(lambda: state(serving, audit)["state"] not in ("queued", "running"), "the audit ends", seconds=400)
+    await_(lambda: state(serving, audit)["state"] not in ("queued", "running"), "the audit ends")
     body = state(serving, audit)
     assert body["state"] == "succeeded", body
     return body
@@ -120,8 +120,8 @@ def test_a_running_audit_is_cancelled(serving: Serving, encoder: bytes, images: 
 @pytest.mark.parametrize(
     ("change", "codes"),
     [
-        ({"encoder": "nan"}, {"not_finite", "nan_weights", "non_finite_weights"}),
-        ({"images": "text"}, {"too_few_images", "no_images"}),
+        ({"encoder": "nan"}, {"not_finite"}),
+        ({"images": "text"}, {"no_images", "too_few_images"}),
     ],
     ids=["NaN weights", "zip of text files"],
 )

@@ -1,18 +1,15 @@
-"""The life of ``encoder-audit serve``: start, refuse, restart, stop, and nothing left running."""
+"""``encoder-audit serve`` while it runs: what it says, what it refuses, what it repairs, what others can reach."""
 
 from __future__ import annotations
 
-import signal
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import psutil
-import pytest
 
-from tests.e2e.conftest import Serving, await_, await_ready, start_serving
+from tests.e2e.conftest import COMMAND, Serving, await_, start_serving
 
 
 def test_it_says_where_it_is_and_how_to_use_it(serving: Serving) -> None:
@@ -32,8 +29,8 @@ def test_a_second_one_on_the_same_home_or_port_is_told_why(serving: Serving, tmp
     assert "--home" in second.said()
 
     port = serving.url.rsplit(":", 1)[1]
-    command = [str(Path(sys.executable).with_name("encoder-audit")), "serve", "--home", str(tmp_path / "h")]
-    third = subprocess.run([*command, "--port", port], capture_output=True, text=True, timeout=60, check=False)
+    command = [COMMAND, "serve", "--home", str(tmp_path / "h"), "--port", port]
+    third = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert third.returncode == 2
     assert "--port" in third.stderr
     assert "Traceback" not in third.stderr
@@ -65,31 +62,6 @@ def answers(serving: Serving) -> bool:
         return serving.http.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_stop_signal_ends_every_process(number: signal.Signals, serving: Serving) -> None:
-    family = serving.descendants()
-    assert len(family) > 5
-    assert serving.stop(number) == 0
-    await_(lambda: not any(each.is_running() for each in family), "all processes are gone")
-    assert "Traceback" not in serving.said()
-
-
-def test_after_kill_9_nothing_goes_on_and_nothing_is_lost(serving: Serving, tmp_path: Path) -> None:
-    content = bytes(9)  # no encoder; the gate wants one, so use what passes it: an old checkpoint's first bytes
-    kept = serving.http.post("/encoders", files={"file": ("w.pt", b"\x80\x02" + content)})
-    assert kept.status_code == 201
-    family = serving.descendants()
-    serving.process.kill()
-    serving.process.wait(30)
-    await_(lambda: not any(each.is_running() for each in family), "all processes are gone")
-    again = start_serving(serving.home, tmp_path / "again.log")
-    try:
-        await_ready(again)
-        assert again.http.get(kept.headers["location"]).json() == kept.json()
-    finally:
-        again.stop()
 
 
 def test_the_home_is_private(serving: Serving) -> None:
