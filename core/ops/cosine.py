@@ -35,4 +35,4 @@ def similarity_to(features: Tensor, direction: Tensor) -> Tensor:
 
 def paired_similarity(first: Tensor, second: Tensor) -> Tensor:
     """Cosine of row i of ``first`` with row i of ``second``, both ``[B, D]``; shape ``[B]``."""
-    return torch.linalg.vecdot(unit(first), unit(second))
+    return (unit(first) * unit(second)).sum(-1)

@@ -9,7 +9,7 @@ from torch import Tensor
 def random_directions(dim: int, count: int, generator: torch.Generator) -> Tensor:
     """``count`` uniform directions as unit columns, ``[dim, count]``, on the CPU."""
     directions = torch.randn(dim, count, generator=generator)
-    return directions / directions.norm(dim=0, keepdim=True)
+    return torch.nn.functional.normalize(directions, dim=0)
 
 
 def sliced_wasserstein(first: Tensor, second: Tensor, directions: Tensor) -> Tensor:

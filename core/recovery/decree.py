@@ -1,12 +1,197 @@
-"""INTERIM stand-in by the house founder (never committed): overwrite with the real method."""
+"""DECREE: detect a backdoored encoder by the smallest mask that makes all features alike (Feng et al., CVPR 2023).
+
+    min over m, p of  -S(f((1 - m) x + m p)) + lambda ||m||_1
+
+S is the mean off-diagonal pairwise cosine; lambda rises while S stays above the success threshold and falls otherwise, so
+that the mask shrinks as far as the encoder allows. What decides is P-L1, the mask's L1 norm over its largest possible
+value: mean(m). The field's baseline, beside ``ssldefender``.
+
+Symbols: m -> ``mask``, p -> ``pattern``, lambda -> ``mask_weight``. The L1 norm sums the mask over three channels, as the
+official code does, which only sets lambda's scale.
+
+Deviations: weights are frozen and images stay on the device (the same numbers for a third less work); the norm that is
+reported belongs to the mask that is saved (officially the best mask is reset every epoch); success asks S > .99, not
+|S| > .99; the paper's threshold of .1 flags clean encoders (docs/methods/decree.md), so the default is lower and the
+paper's is a preset.
+"""
 
 from __future__ import annotations
 
-from core.recovery import ssldefender
-from core.recovery.ssldefender import detect, stage_plan
+import math
+from typing import Any, ClassVar
 
-__all__ = ["DecreeConfig", "detect", "stage_plan"]
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from core.config import MethodConfig
+from core.ops.cosine import pairwise_similarity
+from core.random import batch_indices, generator
+from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
+from core.recovery.forward import features_in_chunks, features_of, frozen
+from core.recovery.soundness import clean_similarity, why_unsound
+from core.run import Run, StateDict
+from core.triggers import MaskedTrigger
+from core.types import Encoder, Images, ImageSet, Verdict
+
+METHOD = "decree"
+STAGE = "shrink mask"
+HYPOTHESIS = "smallest mask"
+UNTESTED = (
+    "Backdoors planted by poisoning the pre-training data: this method misses them.",
+    "Triggers that a mask cannot hold, and large opaque patches near the threshold.",
+)
 
 
-class DecreeConfig(ssldefender.SSLDefenderConfig):
-    pass
+class DecreeConfig(MethodConfig):
+    """Parameters of DECREE; 'official' is the published code for 32-pixel encoders."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"threshold": 0.1, "doubtful": 0.1, "max_epochs": 1000}}
+
+    threshold: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="P-L1 below which an encoder is backdoored. The paper: 0.1, which flags clean ones.",
+    )
+    doubtful: float = Field(0.075, gt=0, lt=1, description="P-L1 below which the answer is at best inconclusive.")
+    batch_size: int = Field(128, ge=2, le=4096, description="Images per step. Official: 128.")
+    max_epochs: int = Field(200, ge=1, le=5000, description="Cap on passes over the images. Official: 1000.")
+    success: float = Field(0.99, gt=0, lt=1, description="S from which on the mask may shrink. Official: 0.99.")
+    patience: int = Field(10, ge=1, description="Steps without a smaller mask before stopping. Official: 10.")
+    weight_start: float = Field(1e-3, gt=0, description="lambda at the start. Official: 1e-3.")
+    weight_floor: float = Field(1e-5, gt=0, description="Smallest lambda. Official: 1e-5.")
+
+
+def stage_plan(config: DecreeConfig) -> dict[str, float]:
+    return {STAGE: 1.0}
+
+
+def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *, seed: int) -> Detection:
+    """Shrink a mask on ``images`` and compare P-L1 with the threshold. ``score`` is 1 - P-L1: larger is more suspicious."""
+    network = frozen(encoder)
+    pixels = images.batch(slice(None), encoder.device)
+    floor = clean_similarity(network, pixels[:512])
+    unsound = why_unsound(network, images)
+    if unsound:
+        return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unsound, clean_similarity=floor, untested=UNTESTED)
+    mask = _Mask(encoder, config, seed)
+    shrink(network, pixels, mask, config, run, seed=seed)
+    return _conclude(network, pixels, mask, config, floor)
+
+
+def shrink(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfig, run: Run, *, seed: int) -> None:
+    """The official loop; the result is left in ``mask``."""
+    per_epoch = math.ceil(len(images) / config.batch_size)
+    for step in run.steps(STAGE, config.max_epochs * per_epoch, state=mask):
+        if mask.finished(step // per_epoch, config):
+            break
+        mask.set_learning_rate(step // per_epoch)
+        chosen = images[batch_indices(len(images), config.batch_size, seed, STAGE, step)]
+        m, p = mask.current()
+        similarity = pairwise_similarity(features_of(encoder, chosen + m * (p - chosen)))
+        norm = 3 * m.sum()
+        mask.optimiser.zero_grad(set_to_none=True)
+        (-similarity + mask.weight * norm).backward()
+        reached = float(similarity.detach())
+        mask.remember(reached, m, p, config)
+        mask.optimiser.step()
+        mask.adapt(reached, config)
+        run.log(similarity=reached, mask=float(m.detach().mean()))
+
+
+class _Mask:
+    """The mask's numbers, its optimiser, lambda's controller and the smallest successful mask so far."""
+
+    def __init__(self, encoder: Encoder, config: DecreeConfig, seed: int) -> None:
+        random = generator(seed, METHOD, "start")
+        height, width = encoder.image_size
+
+        def start(channels: int) -> Tensor:
+            uniform = torch.rand(channels, height, width, generator=random).clamp(0.01, 0.99)
+            return torch.atanh(2 * uniform - 1).to(encoder.device).requires_grad_()
+
+        self.mask, self.pattern = start(1), start(3)
+        self.optimiser = torch.optim.Adam([self.mask, self.pattern], lr=0.5, betas=(0.5, 0.9))
+        self.weight = config.weight_start
+        self.above = self.below = self.stale = 0
+        self.best_norm = math.inf
+        self.similarity = -1.0
+        self.best = torch.zeros(4, height, width)
+
+    def current(self) -> tuple[Tensor, Tensor]:
+        return torch.tanh(self.mask) / 2 + 0.5, torch.tanh(self.pattern) / 2 + 0.5
+
+    def set_learning_rate(self, epoch: int) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = 0.5 if epoch < 30 else 0.1 if epoch < 50 else 0.05
+
+    def remember(self, similarity: float, mask: Tensor, pattern: Tensor, config: DecreeConfig) -> None:
+        """Keep the smallest successful mask; before the first success, the most successful one."""
+        norm = float(mask.detach().mean())
+        self.stale += 1
+        succeeded = similarity > config.success
+        if succeeded and norm < self.best_norm:
+            self.best_norm, self.stale = norm, 0
+        elif succeeded or math.isfinite(self.best_norm) or similarity <= self.similarity:
+            return
+        self.similarity = similarity
+        self.best = torch.cat([mask, pattern]).detach().float().cpu()
+
+    def adapt(self, similarity: float, config: DecreeConfig) -> None:
+        """lambda x5 after more than five successful steps in a row, /5 after more than five failed ones."""
+        succeeded = similarity > config.success
+        self.above, self.below = (self.above + 1, 0) if succeeded else (0, self.below + 1)
+        if self.above > 5:
+            self.weight, self.above = self.weight * 5, 0
+        elif self.below > 5:
+            self.weight, self.below = max(self.weight / 5, config.weight_floor), 0
+
+    def finished(self, epoch: int, config: DecreeConfig) -> bool:
+        return epoch > 1 and math.isfinite(self.best_norm) and self.stale > config.patience
+
+    def trigger(self) -> MaskedTrigger:
+        return MaskedTrigger(self.best[:1], self.best[1:])
+
+    def state_dict(self) -> StateDict:
+        return {
+            "raw": [self.mask.detach(), self.pattern.detach()],
+            "optimiser": self.optimiser.state_dict(),
+            "numbers": [self.weight, self.above, self.below, self.stale, self.best_norm, self.similarity],
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        with torch.no_grad():
+            self.mask.copy_(state["raw"][0])
+            self.pattern.copy_(state["raw"][1])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.weight, self.above, self.below, self.stale, self.best_norm, self.similarity = state["numbers"]
+        self.best = state["best"]
+
+
+def _conclude(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfig, floor: float) -> Detection:
+    trigger = mask.trigger()
+    size = trigger.area()
+    similarity = float(pairwise_similarity(features_in_chunks(encoder, trigger(images[:256]))))
+    score, threshold = 1 - size, 1 - config.threshold
+    if not math.isfinite(mask.best_norm):
+        verdict, reason = Verdict.INCONCLUSIVE, f"No mask reached a similarity of {config.success} within the budget."
+        return Detection(METHOD, verdict, None, threshold, (reason,), clean_similarity=floor, untested=UNTESTED)
+    if size < config.threshold:
+        verdict = Verdict.BACKDOORED
+    else:
+        verdict = Verdict.INCONCLUSIVE if size < config.doubtful else Verdict.CLEAN
+    reason = f"The smallest mask that makes all features alike covers {size:.1%} of the image (backdoor: below {config.threshold:.1%})."
+    recovered = RecoveredTrigger(HYPOTHESIS, trigger, similarity, size, "fraction of pixels")
+    return Detection(
+        METHOD,
+        verdict,
+        score,
+        threshold,
+        (reason,),
+        (HypothesisResult(HYPOTHESIS, score, threshold, (score,)),),
+        () if verdict is Verdict.CLEAN else (recovered,),
+        floor,
+        UNTESTED,
+    )

@@ -2,8 +2,8 @@
 
     min over G_i of   sum_i  max(0, eps_i - S_i) - eta I_i          (Eq. 5, read as in MESA)
 
-S_i is the mean off-diagonal pairwise cosine of a batch stamped with triggers of generator i (Eq. 2-3; the printed sign of
-L_cos would push similarity down), I_i the MINE bound between G_i's noise and its triggers, capped, since it is unbounded
+S_i is the mean off-diagonal pairwise cosine of a batch stamped with triggers of generator i (Eq. 2-3; the printed sign
+of L_cos would push similarity down), I_i the MINE bound between G_i's noise and its triggers, capped, since it is unbounded
 and would otherwise win over S.
 """
 
@@ -78,8 +78,7 @@ def search(
     for step in run.steps(stage, settings.steps, state=state):
         _anneal(optimiser, step / settings.steps)
         chosen = images[batch_indices(len(images), settings.batch_size, seed, stage, step)]
-        z = generators.noise(len(chosen), generator(seed, stage, "noise", step))
-        values = generators.grid_values(z)
+        values, z = _draw(generators, settings, len(chosen), generator(seed, stage, "noise", step))
         stamped = hypothesis.stamp(generators.to_images(values), chosen)
         similarity = pairwise_similarity(features_of(encoder, stamped.flatten(0, 1)).view(*stamped.shape[:2], -1))
         loss = (thresholds - similarity).clamp_min(0).sum()
@@ -87,11 +86,23 @@ def search(
             information = statistics.information(z, values).clamp(max=settings.mi_cap)
             loss = loss - settings.mi_weight * information.sum()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         if step % 10 == 9 or step == settings.steps - 1:
             run.log(similarity=_finite(float(similarity.detach().max()), stage, step))
     return judge(encoder, held_back, hypothesis, generators.central())
+
+
+def _draw(
+    generators: TriggerGenerators, settings: SearchSettings, batch: int, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Grid values for a batch, and their noise. Without an information term all images share the central trigger: spread
+    that nothing asks for only blurs the gradient, and the search then misses the backdoor's basin more often."""
+    if settings.mi_weight:
+        z = generators.noise(batch, random)
+    else:
+        z = torch.zeros(generators.count, 1, generators.noise_dim, device=generators.bias.device)
+    return generators.grid_values(z), z
 
 
 def judge(encoder: Encoder, held_back: Images, hypothesis: Hypothesis, raw: Tensor) -> list[Candidate]:

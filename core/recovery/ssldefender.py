@@ -79,10 +79,11 @@ class SSLDefenderConfig(MethodConfig):
         0.1, gt=0, le=1, description="Adam's rate on the trigger itself. The paper gives none; DECREE starts at 0.5."
     )
     mi_weight: float = Field(
-        0.01,
+        0.0,
         ge=0,
         le=10,
-        description="eta, weight of the mutual information, nats. The paper names no value; MESA uses 0.1.",
+        description="eta, weight of the mutual information of noise and trigger. The paper names no value; MESA uses 0.1. "
+        "0: each sub-model is one trigger, without noise.",
     )
     mi_cap: float = Field(2.0, gt=0, description="Largest mutual information that is rewarded, nats. Not in the paper.")
     mask_budget: float = Field(

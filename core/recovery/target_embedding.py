@@ -58,7 +58,7 @@ def reach(
         stamped = torch.cat([h.stamp(raw, chosen) for h, raw in zip(hypotheses, triggers.raw, strict=True)])
         similarity = similarity_to(features_of(encoder, stamped).view(len(hypotheses), len(chosen), -1), target)
         optimiser.zero_grad(set_to_none=True)
-        (-similarity.sum()).backward()  # type: ignore[no-untyped-call]
+        (-similarity.sum()).backward()
         optimiser.step()
     return [raw.detach() for raw in triggers.raw]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.ops.cosine import mean_direction
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, WindowPattern
 from core.recovery.patch_dictionary import Square, find_squares
 from core.recovery.search import Candidate, judge
@@ -23,6 +24,10 @@ PATTERNS: tuple[Hypothesis, ...] = (
 )
 NEAR = 0.9
 """Mean cosine to the target from which on a trigger is worth unlearning."""
+
+
+NEAR_SQUARE, ALIKE = 0.8, 0.95
+"""For plain squares: mean cosine to the target, and mean pairwise cosine of what they make of all images."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ def target_stages(budget: TargetBudget, number: int) -> dict[str, float]:
     """Stage name -> encoder passes of :func:`recover_towards` for target ``number`` (0-based), at 32 pixels."""
     names = _Stages(number)
     return {
+        names.squares: 20_000.0 + budget.moves * budget.climbers * 14 * 12,
         names.patterns: 2.0 * budget.steps * budget.batch_size * len(PATTERNS),
-        names.squares: 10_000.0 + budget.moves * budget.climbers * 14 * 12,
         names.scan: 2.0 * budget.scan_steps * budget.scan_images * 74,
         names.windows: 2.0 * budget.steps * budget.batch_size * budget.windows,
     }
@@ -65,6 +70,11 @@ def recover_towards(
 ) -> list[Candidate]:
     """Patterns, plain squares and textured windows within cosine ``NEAR`` of ``target`` ``[D]``, judged on ``held_back``."""
     names = _Stages(number)
+    squares = _squares(encoder, images, held_back, target, budget, run, names.squares)
+    if squares:
+        # A square that does what the backdoor does is nearer to the true trigger than the pattern that led to it.
+        target = mean_direction(squares[0].features)
+
     patterns = reach(
         encoder,
         images,
@@ -76,13 +86,6 @@ def recover_towards(
         batch_size=budget.batch_size,
         seed=seed,
     )
-    found = candidates_near(encoder, held_back, target, PATTERNS, patterns, NEAR)
-
-    squares = find_squares(
-        encoder, images[:12], target, run, stage=names.squares, climbers=budget.climbers, moves=budget.moves
-    )
-    found += [_square_candidate(encoder, held_back, square) for square, cosine in squares if cosine >= NEAR]
-
     windows = _best_windows(encoder, images, target, budget, run, names.scan, seed=seed)
     textures = reach(
         encoder,
@@ -95,7 +98,22 @@ def recover_towards(
         batch_size=budget.batch_size,
         seed=seed,
     )
-    return found + candidates_near(encoder, held_back, target, windows, textures, NEAR)
+    near_patterns = candidates_near(encoder, held_back, target, PATTERNS, patterns, NEAR)
+    return squares + near_patterns + candidates_near(encoder, held_back, target, windows, textures, NEAR)
+
+
+def _squares(
+    encoder: Encoder, images: Images, held_back: Images, target: Tensor, budget: TargetBudget, run: Run, stage: str
+) -> list[Candidate]:
+    """Plain squares that lead towards ``target`` *and* make all features alike, most alike first.
+
+    The estimate of the target may be some way off (.94 from the true one for a large opaque patch), so closeness alone
+    cannot tell the trigger from a large stain; being alike does.
+    """
+    found = find_squares(encoder, images[:12], target, run, stage=stage, climbers=budget.climbers, moves=budget.moves)
+    candidates = [_square_candidate(encoder, held_back, square) for square, cosine in found if cosine >= NEAR_SQUARE]
+    alike = [candidate for candidate in candidates if candidate.similarity >= ALIKE]
+    return sorted(alike, key=lambda candidate: -candidate.similarity)
 
 
 def _best_windows(

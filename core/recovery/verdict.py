@@ -15,6 +15,11 @@ from core.recovery.detection import HypothesisResult
 from core.types import Verdict
 
 
+RIGHT_BASIN = 4.0
+"""A search that ends with a gap 1 - S at most this many times the best one's has found a backdoor of its own or the same
+one; with a wider gap it ended in a generic perturbation, and unlearning that costs accuracy for nothing."""
+
+
 class Band(Enum):
     """For one kind of trigger: from ``doubtful`` on a similarity is not clean, from ``threshold`` on it is a backdoor."""
 
@@ -66,4 +71,4 @@ def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
             f"No trigger of the searched sizes makes the features of all images alike: the best, a {deciding.name}, "
             f"reaches a mean pairwise cosine of {score} (threshold {band.threshold:.3f})."
         )
-    return Judgement(verdict, deciding.score, band.threshold, band.doubtful, (reason,))
+    return Judgement(verdict, deciding.score, band.threshold, 1 - RIGHT_BASIN * (1 - deciding.score), (reason,))

@@ -12,7 +12,8 @@ Deviations from the paper, each a parameter (preset ``paper`` restores the print
   image a feature belongs to; on the same triggers it costs more clean accuracy for the same ASR.
 * The clean branch of the first term is detached: the triggered feature moves to the clean one, never the reverse.
 * The teacher is the frozen input encoder, not a fine-tuned copy: it only ever sees clean images.
-* Every image of a step gets a trigger drawn afresh from all recovered ones, moved by up to ``jitter`` pixels.
+* Every image of a step gets a trigger drawn afresh from all recovered ones, moved by up to ``jitter`` pixels; triggers
+  that still move the features far are drawn more often.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from core.unlearning.teacher import TEACHER_STAGE, fine_tuned_teacher
 from core.unlearning.utility import HeldBack
 
 STAGE = "unlearn"
+LOOK_EVERY = 25
+"""Steps between two looks at held-back images: at the drift, and at which triggers still act."""
 
 
 class UnlearningConfig(MethodConfig):
@@ -126,31 +129,28 @@ def unlearn(
     student = _student(encoder, config)
     guard = HeldBack(encoder, held_back, triggers)
     state = TrainingState({"student": student}, _optimiser(student, config))
-    history: list[float] = []
-    progress = _History(state, history)
-    stopped = None
+    progress = _Progress(state, torch.ones(len(triggers)))
     for step in run.steps(STAGE, config.steps, state=progress):
-        if stopped is not None:
+        if progress.stopped:
             break
         _schedule(state.optimiser, step, config)
         random = generator(seed, STAGE, "draw", step)
         clean = _view(train[batch_indices(len(train), config.batch_size, seed, STAGE, step)], config, random)
-        triggered = stamp_each(clean, triggers, config.jitter, random)
+        triggered = stamp_each(clean, triggers, progress.weights, config.jitter, random)
         loss = _loss(student, teacher, clean, triggered, config, random)
         state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         state.optimiser.step()
-        history.append(_finite(float(loss.detach()), step))
-        run.log(loss=history[-1])
-        if step % 25 == 24 and guard.drift(student) > config.max_drift:
-            stopped = step + 1
+        progress.history.append(_finite(float(loss.detach()), step))
+        run.log(loss=progress.history[-1])
+        if step % LOOK_EVERY == LOOK_EVERY - 1:
+            progress.stopped = guard.drift(student) > config.max_drift
+            progress.weights = guard.movements(student) + 0.05
     student = student.requires_grad_(False).eval()
-    notes = (
-        []
-        if stopped is None
-        else [f"Stopped after {stopped} steps: clean features moved by more than {config.max_drift}."]
-    )
-    return guard.result(student, tuple(history), tuple(notes))
+    notes: tuple[str, ...] = ()
+    if progress.stopped:
+        notes = (f"Stopped after {len(progress.history)} steps: clean features moved by more than {config.max_drift}.",)
+    return guard.result(student, tuple(progress.history), notes)
 
 
 def _loss(
@@ -233,15 +233,24 @@ def _finite(loss: float, step: int) -> float:
     return loss
 
 
-class _History:
-    """The training state together with the losses so far: a resumed run reports the whole curve."""
+class _Progress:
+    """The training state with the losses so far and the triggers' shares: a resumed run must draw and report the same."""
 
-    def __init__(self, state: TrainingState, history: list[float]) -> None:
-        self._state, self._history = state, history
+    def __init__(self, training: TrainingState, weights: Tensor) -> None:
+        self._training = training
+        self.weights = weights
+        self.history: list[float] = []
+        self.stopped = False
 
     def state_dict(self) -> dict[str, Any]:
-        return {"training": self._state.state_dict(), "history": list(self._history)}
+        return {
+            "training": self._training.state_dict(),
+            "weights": self.weights,
+            "history": list(self.history),
+            "stopped": self.stopped,
+        }
 
     def load_state_dict(self, state: Any) -> None:
-        self._state.load_state_dict(state["training"])
-        self._history[:] = state["history"]
+        self._training.load_state_dict(state["training"])
+        self.weights, self.stopped = state["weights"], state["stopped"]
+        self.history = list(state["history"])

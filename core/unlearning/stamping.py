@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from core.types import Images, Trigger
 
 
 def stamp_each(
-    images: Images, triggers: Sequence[Trigger], jitter: int, random: torch.Generator, groups: int = 8
+    images: Images,
+    triggers: Sequence[Trigger],
+    weights: Tensor,
+    jitter: int,
+    random: torch.Generator,
+    groups: int = 8,
 ) -> Images:
     """``images`` ``[B, 3, H, W]``, each with a trigger drawn from ``triggers`` and moved by up to ``jitter`` pixels.
 
-    Images are stamped in at most ``groups`` groups of one trigger and one shift each. A trigger moves by moving the
+    ``weights`` ``[T]`` (CPU, not all zero) are the triggers' shares. Images are stamped in at most ``groups`` groups of one trigger and one shift each. A trigger moves by moving the
     image the other way underneath it, so every kind of trigger can; what leaves on one side enters on the other.
     """
     stamped = []
     for part in images.chunk(min(groups, len(images))):
-        chosen = int(torch.randint(len(triggers), (1,), generator=random))
+        chosen = int(torch.multinomial(weights, 1, generator=random))
         down, right = torch.randint(-jitter, jitter + 1, (2,), generator=random).tolist()
         moved = triggers[chosen](part.roll((-down, -right), dims=(2, 3)))
         stamped.append(moved.roll((down, right), dims=(2, 3)))

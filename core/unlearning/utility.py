@@ -17,13 +17,20 @@ class HeldBack:
     """Clean images ``[M, 3, H, W]`` and the input encoder's view of them, to compare a student with."""
 
     def __init__(self, original: Encoder, images: Images, triggers: Sequence[Trigger]) -> None:
-        self._images, self._triggers = images, triggers[:16]
+        self._images, self._triggers = images, triggers
         self._before = _features(original, images)
         self._initial = self._triggered_similarity(original)
 
     def drift(self, student: Encoder) -> float:
         """1 - mean cosine between the student's and the original's clean features."""
         return float(1 - paired_similarity(_features(student, self._images), self._before).mean())
+
+    def movements(self, student: Encoder, images: int = 64) -> Tensor:
+        """How far each trigger still moves the student's features: 1 - mean cosine of clean and triggered, ``[T]``."""
+        few = self._images[:images]
+        clean = _features(student, few)
+        moved = [1 - paired_similarity(_features(student, trigger(few)), clean).mean() for trigger in self._triggers]
+        return torch.stack(moved).cpu().clamp_min(0)
 
     def result(self, student: Encoder, history: tuple[float, ...], notes: tuple[str, ...]) -> Unlearning:
         return Unlearning(
