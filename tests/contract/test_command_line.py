@@ -7,15 +7,18 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 from torchvision.models import mobilenet_v3_small
 
-from tests.planted import planted_images
+from core.triggers import MaskedTrigger, save_trigger
+from tests.planted import planted_images, planted_labels
 
 COMMAND = [sys.executable, "-m", "core.cli"]
 CARD = {
@@ -47,12 +50,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = mobilenet_v3_small(weights=None)
     weights = {name: value.clone() for name, value in model.state_dict().items() if not name.startswith("classifier.3")}
     save_file(weights, folder / "encoder.safetensors", metadata={"encoder_card": json.dumps(CARD)})
-    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
-        images = planted_images(64)
-        for name, pixels in zip(images.names, images.pixels, strict=True):
+    images = planted_images(64)
+    pack(folder / "images.zip", images.names, images.pixels)
+    return folder
+
+
+def pack(path: Path, names: Iterable[str], images: Iterable[Tensor]) -> None:
+    """A zip of PNGs; ``images`` are ``[3, H, W]`` uint8."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, pixels in zip(names, images, strict=True):
             with archive.open(name, "w") as file:
                 Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, format="PNG")
-    return folder
 
 
 def test_help_does_not_import_torch() -> None:
@@ -87,3 +95,28 @@ def test_a_file_that_is_no_encoder(files: Path) -> None:
     done = encoder_audit("detect", files / "images.zip", files / "images.zip", "--format", "json")
     assert done.returncode == 3
     assert json.loads(done.stdout)["error"]["field"] == "encoder"
+
+
+def test_evaluate_measures_accuracy_and_a_trigger_that_does_all(files: Path, tmp_path: Path) -> None:
+    images, labels = planted_images(128), planted_labels(128)
+    names = [f"class-{label}/{name}" for label, name in zip(labels.tolist(), images.names, strict=True)]
+    pack(tmp_path / "labelled.zip", names, images.pixels)
+    # Painting the whole image with one of class 2 makes every image that one.
+    painted = images.pixels[2].float() / 255
+    save_trigger(tmp_path / "all.npz", MaskedTrigger(torch.ones(1, 32, 32), painted))
+    archive = ["--train", tmp_path / "labelled.zip", "--test", tmp_path / "labelled.zip"]
+    truth = ["--trigger", tmp_path / "all.npz", "--target", "class-2"]
+    done = encoder_audit("evaluate", files / "encoder.safetensors", *archive, *truth, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["classes"] == ["class-0", "class-1", "class-2", "class-3"]
+    assert document["asr"]["total"] == 96
+    # The same image everywhere gets one and the same answer.
+    assert document["asr"]["percent"] in (0.0, 100.0)
+    assert document["net"] == pytest.approx(document["asr"]["percent"] - document["base"]["percent"])
+
+
+@pytest.mark.parametrize("half", [["--trigger", "x.npz"], ["--target", "cat"]])
+def test_evaluate_wants_trigger_and_target_together(half: list[str], files: Path) -> None:
+    archive = ["--train", files / "images.zip", "--test", files / "images.zip"]
+    assert encoder_audit("evaluate", files / "encoder.safetensors", *archive, *half).returncode == 4
