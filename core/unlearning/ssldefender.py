@@ -13,7 +13,7 @@ Deviations from the paper, each a parameter (preset ``paper`` restores the print
 * The clean branch of the first term is detached: the triggered feature moves to the clean one, never the reverse.
 * The teacher is the frozen input encoder, not a fine-tuned copy: it only ever sees clean images.
 * Every image of a step gets a trigger drawn afresh from all recovered ones, moved by up to ``jitter`` pixels; triggers
-  that still move the features far are drawn more often.
+  that still pull features towards the backdoor are drawn more often.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ from core.unlearning.utility import HeldBack
 STAGE = "unlearn"
 LOOK_EVERY = 25
 """Steps between two looks at held-back images: at the drift, and at which triggers still act."""
+
+LEAST_SHARE = 0.02
+"""Added to every trigger's pull (a cosine, about 0.5 at first), so that none is forgotten altogether."""
 
 
 class UnlearningConfig(MethodConfig):
@@ -145,7 +148,7 @@ def unlearn(
         run.log(loss=progress.history[-1])
         if step % LOOK_EVERY == LOOK_EVERY - 1:
             progress.stopped = guard.drift(student) > config.max_drift
-            progress.weights = guard.movements(student) + 0.05
+            progress.weights = guard.pulls(student) + LEAST_SHARE
     student = student.requires_grad_(False).eval()
     notes: tuple[str, ...] = ()
     if progress.stopped:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from core.device import mixed_precision
-from core.ops.cosine import paired_similarity, pairwise_similarity, unit
+from core.ops.cosine import mean_direction, paired_similarity, pairwise_similarity, similarity_to, unit
 from core.types import Encoder, Images, Trigger
 from core.unlearning.result import Unlearning
 
@@ -19,18 +19,27 @@ class HeldBack:
     def __init__(self, original: Encoder, images: Images, triggers: Sequence[Trigger]) -> None:
         self._images, self._triggers = images, triggers
         self._before = _features(original, images)
-        self._initial = self._triggered_similarity(original)
+        triggered = [_features(original, trigger(images)) for trigger in triggers]
+        self._led_to = [mean_direction(features) for features in triggered]
+        self._initial = max(float(pairwise_similarity(features)) for features in triggered)
 
     def drift(self, student: Encoder) -> float:
         """1 - mean cosine between the student's and the original's clean features."""
         return float(1 - paired_similarity(_features(student, self._images), self._before).mean())
 
-    def movements(self, student: Encoder, images: int = 64) -> Tensor:
-        """How far each trigger still moves the student's features: 1 - mean cosine of clean and triggered, ``[T]``."""
+    def pulls(self, student: Encoder, images: int = 64) -> Tensor:
+        """How far each trigger still draws the student's features to where it led in the original, ``[T]``, at least 0.
+
+        Cosine of triggered features to the original's triggered direction, less that of clean features. The distance
+        between clean and triggered features would not do: an opaque patch hides a part of the image on any encoder.
+        """
         few = self._images[:images]
         clean = _features(student, few)
-        moved = [1 - paired_similarity(_features(student, trigger(few)), clean).mean() for trigger in self._triggers]
-        return torch.stack(moved).cpu().clamp_min(0)
+        pulls = [
+            similarity_to(_features(student, trigger(few)), direction) - similarity_to(clean, direction)
+            for trigger, direction in zip(self._triggers, self._led_to, strict=True)
+        ]
+        return torch.stack(pulls).cpu().clamp_min(0)
 
     def result(self, student: Encoder, history: tuple[float, ...], notes: tuple[str, ...]) -> Unlearning:
         return Unlearning(
