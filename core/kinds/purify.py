@@ -21,9 +21,9 @@ a student that is taught twice drifts twice."""
 def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unlearn], run: Run) -> Findings:
     """Detect; if there is something to unlearn, unlearn it from a copy and run the same detection on the copy.
 
-    While the copy is not clean and shows new triggers, those join the old ones for another round. A clean encoder, or an
-    inconclusive one without a single candidate trigger, is delivered as it came: there is nothing to unlearn, and the
-    findings say so by having no ``unlearning``.
+    While the copy is not clean and shows new triggers, those join the old ones for another round. A clean encoder, or
+    an inconclusive one without a single candidate trigger, is delivered as it came: there is nothing to unlearn, and
+    the findings say so by having no ``unlearning``.
     """
     run.plan(_stages(detection, purification))
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)

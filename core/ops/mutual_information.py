@@ -15,7 +15,8 @@ from torch.nn.functional import leaky_relu
 
 
 def donsker_varadhan(joint: Tensor, marginal: Tensor) -> Tensor:
-    """The bound from the statistics of joint and marginal pairs, both ``[n, B]``; one bound in nats per row, ``[n]``."""
+    """The bound from the statistics of joint and marginal pairs, both ``[n, B]``; one bound in nats per row,
+    ``[n]``."""
     return joint.mean(-1) - (torch.logsumexp(marginal, dim=-1) - math.log(marginal.shape[-1]))
 
 

@@ -2,11 +2,11 @@
 
     min over m, p of  -S(f((1 - m) x + m p)) + lambda ||m||_1
 
-S is the mean off-diagonal pairwise cosine; lambda rises while S stays above the success threshold and falls otherwise, so
-that the mask shrinks as far as the encoder allows. What decides is P-L1, the mask's L1 norm over its largest possible
-value: mean(m). The field's baseline, beside ``ssldefender``.
+S is the mean off-diagonal pairwise cosine; lambda rises while S stays above the success threshold and falls
+otherwise, so that the mask shrinks as far as the encoder allows. What decides is P-L1, the mask's L1 norm over its
+largest possible value: mean(m). The field's baseline, beside ``ssldefender``.
 
-Symbols: m -> ``mask``, p -> ``pattern``, lambda -> ``mask_weight``. The L1 norm sums the mask over three channels, as the
+Symbols: m -> ``mask``, p -> ``pattern``, lambda -> ``weight``. The L1 norm sums the mask over three channels, as the
 official code does, which only sets lambda's scale.
 
 Deviations: weights are frozen and images stay on the device (the same numbers for a third less work); the norm that is
@@ -68,7 +68,7 @@ def stage_plan(config: DecreeConfig) -> dict[str, float]:
 
 
 def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *, seed: int) -> Detection:
-    """Shrink a mask on ``images`` and compare P-L1 with the threshold. ``score`` is 1 - P-L1: larger is more suspicious."""
+    """Shrink a mask on ``images`` and compare P-L1 with the threshold; ``score`` is 1 - P-L1."""
     network = frozen(encoder)
     pixels = images.batch(slice(None), encoder.device)
     floor = clean_similarity(network, pixels[:512])
@@ -182,7 +182,10 @@ def _conclude(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfi
         verdict = Verdict.BACKDOORED
     else:
         verdict = Verdict.INCONCLUSIVE if size < config.doubtful else Verdict.CLEAN
-    reason = f"The smallest mask that makes all features alike covers {size:.1%} of the image (backdoor: below {config.threshold:.1%})."
+    reason = (
+        f"The smallest mask that makes all features alike covers {size:.1%} of the image "
+        f"(backdoor: below {config.threshold:.1%})."
+    )
     recovered = RecoveredTrigger(HYPOTHESIS, trigger, similarity, size, "fraction of pixels")
     return Detection(
         METHOD,

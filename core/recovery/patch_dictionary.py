@@ -1,8 +1,9 @@
 """Opaque patches that lead to the target embedding: a dictionary of plain squares, then hill-climbing.
 
-Large opaque patches are where gradient search fails: soft masks reach the backdoor's embedding with scattered adversarial
-pixels, and unlearning those leaves the real patch working. Plain squares in nine colours are a cheap prior; a coarse
-grid over position and size is enough to land on the slope, and climbing finds the square. Not in the paper.
+Large opaque patches are where gradient search fails: soft masks reach the backdoor's embedding with scattered
+adversarial pixels, and unlearning those leaves the real patch working. Plain squares in nine colours are a cheap
+prior; a coarse grid over position and size is enough to land on the slope, and climbing finds the square. Not in the
+paper.
 """
 
 from __future__ import annotations

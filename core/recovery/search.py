@@ -3,8 +3,8 @@
     min over G_i of   sum_i  max(0, eps_i - S_i) - eta I_i          (Eq. 5, read as in MESA)
 
 S_i is the mean off-diagonal pairwise cosine of a batch stamped with triggers of generator i (Eq. 2-3; the printed sign
-of L_cos would push similarity down), I_i the MINE bound between G_i's noise and its triggers, capped, since it is unbounded
-and would otherwise win over S.
+of L_cos would push similarity down), I_i the MINE bound between G_i's noise and its triggers, capped, since it is
+unbounded and would otherwise win over S.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ def search(
 def _draw(
     generators: TriggerGenerators, settings: SearchSettings, batch: int, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Grid values for a batch, and their noise. Without an information term all images share the central trigger: spread
-    that nothing asks for only blurs the gradient, and the search then misses the backdoor's basin more often."""
+    """Grid values for a batch, and their noise. Without an information term all images share the central trigger:
+    spread that nothing asks for only blurs the gradient, and the search then misses the backdoor's basin more
+    often."""
     if settings.mi_weight:
         z = generators.noise(batch, random)
     else:

@@ -45,7 +45,7 @@ def why_unsound(encoder: Encoder, images: ImageSet) -> tuple[str, ...]:
     similarity = clean_similarity(encoder, sample)
     if similarity >= COLLAPSED and not reasons:
         reasons.append(
-            f"The encoder is collapsed: clean images already have a mean pairwise cosine of {similarity:.3f}, so that a "
-            "trigger could not be told from no trigger."
+            f"The encoder is collapsed: clean images already have a mean pairwise cosine of {similarity:.3f}, so that "
+            "a trigger could not be told from no trigger."
         )
     return tuple(reasons)

@@ -5,11 +5,11 @@ best bounded trigger is a universal perturbation that leaves a clear gap to 1; o
 the backdoor, where the gap all but closes.
 
 Symbols: E or F -> ``encoder``; D_shadow -> ``images``; G_i -> ``generators.TriggerGenerators``; T_i ->
-``StatisticsNetworks``; eps_i -> ``thresholds``; eta -> ``mi_weight``; B -> ``batch_size``; Delta -> the recovered triggers.
+``StatisticsNetworks``; eps_i -> ``thresholds``; eta -> ``mi_weight``; B -> ``batch_size``; Delta -> ``triggers``.
 
 Deviations from the paper:
-* Triggers are bounded (a mask's budget, an additive amplitude). Eq. 5 has no bound, and a full-image constant then makes
-  any encoder's features alike, clean ones included.
+* Triggers are bounded (a mask's budget, an additive amplitude). Eq. 5 has no bound, and a full-image constant then
+  makes any encoder's features alike, clean ones included.
 * Similarity has the sign and the diagonal of ``ops.cosine``; the information term is capped (Eq. 5 is unbounded below).
 * Two hypotheses run side by side, since one kind of trigger misses the other.
 * The n sub-models are restarts with equal thresholds close to 1; thresholds spread over [0, 1] (preset ``paper``) are
@@ -82,7 +82,7 @@ class SSLDefenderConfig(MethodConfig):
         0.0,
         ge=0,
         le=10,
-        description="eta, weight of the mutual information of noise and trigger. The paper names no value; MESA uses 0.1. "
+        description="eta, weight of the mutual information of noise and trigger. The paper names no value; MESA: 0.1. "
         "0: each sub-model is one trigger, without noise.",
     )
     mi_cap: float = Field(2.0, gt=0, description="Largest mutual information that is rewarded, nats. Not in the paper.")
@@ -152,7 +152,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
 
 
 def split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:
-    """Three quarters of ``images`` to search on, the rest held back to judge on (at most 256), on the encoder's device."""
+    """Three quarters of ``images`` to search on; of the rest at most 256 to judge on. On the encoder's device."""
     order = torch.randperm(len(images), generator=generator(seed, METHOD, "split"))
     held_back = max(8, len(images) // 4)
     everything = images.batch(order, encoder.device)

@@ -1,9 +1,9 @@
 """Where a backdoor leads, and every kind of trigger that leads there.
 
 Once a search has entered the backdoor's basin, the mean direction v of its triggered features is the *target embedding*
-(.998 from the true one on the development encoders). Recovery towards v is well-posed: "reach this point" has no generic
-basin, unlike "make everything alike", so each further search lands in the backdoor or visibly fails to. Not in the
-paper; measured in docs/methods/ssldefender.md.
+(.998 from the true one on the development encoders). Recovery towards v is well-posed: "reach this point" has no
+generic basin, unlike "make everything alike", so each further search lands in the backdoor or visibly fails to. Not
+in the paper; measured in docs/methods/ssldefender.md.
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ def recover_towards(
     number: int,
     seed: int,
 ) -> list[Candidate]:
-    """Patterns, plain squares and textured windows within cosine ``NEAR`` of ``target`` ``[D]``, judged on ``held_back``."""
+    """Patterns, plain squares and textured windows within cosine ``NEAR`` of ``target`` ``[D]``, judged on
+    ``held_back``."""
     names = _Stages(number)
     squares = _squares(encoder, images, held_back, target, budget, run, names.squares)
     if squares:

@@ -1,8 +1,8 @@
 """From each hypothesis' similarity to one verdict.
 
-Bounds: a clean encoder's best bounded trigger leaves a gap 1 - S that is an order of magnitude wider than a backdoor's. The
-thresholds lie between the two on a log scale of that gap, for every encoder that docs/results.md lists; between
-``doubtful`` and ``threshold`` the answer is ``inconclusive``.
+Bounds: a clean encoder's best bounded trigger leaves a gap 1 - S that is an order of magnitude wider than a
+backdoor's. The thresholds lie between the two on a log scale of that gap, for every encoder that docs/results.md
+lists; between ``doubtful`` and ``threshold`` the answer is ``inconclusive``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from enum import Enum
 from core.recovery.detection import HypothesisResult
 from core.types import Verdict
 
-
 RIGHT_BASIN = 4.0
-"""A search that ends with a gap 1 - S at most this many times the best one's has found a backdoor of its own or the same
-one; with a wider gap it ended in a generic perturbation, and unlearning that costs accuracy for nothing."""
+"""A search that ends with a gap 1 - S at most this many times the best one's has found a backdoor of its own or the
+same one; with a wider gap it ended in a generic perturbation, and unlearning that costs accuracy for nothing."""
 
 
 class Band(Enum):
-    """For one kind of trigger: from ``doubtful`` on a similarity is not clean, from ``threshold`` on it is a backdoor."""
+    """For one kind of trigger: from ``doubtful`` on a similarity is not clean, from ``threshold`` on it is a
+    backdoor."""
 
     MASKED = (0.955, 0.975)
     ADDITIVE = (0.93, 0.97)

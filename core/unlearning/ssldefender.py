@@ -5,11 +5,12 @@ teacher holds its clean features in place:
 
     L = alpha d(S(x), S(x')) + beta d(S(x), T(x))
 
-Symbols: S -> ``student``; T -> ``teacher``; x' = Mix(x, Delta) -> ``triggered``; d -> sliced 2-Wasserstein in the paper.
+Symbols: S -> ``student``; T -> ``teacher``; x' = Mix(x, Delta) -> ``triggered``; d -> sliced 2-Wasserstein in the
+paper.
 
 Deviations from the paper, each a parameter (preset ``paper`` restores the printed form):
-* d is one minus the cosine of *paired* features by default. Sliced Wasserstein compares two clouds and is blind to which
-  image a feature belongs to; on the same triggers it costs more clean accuracy for the same ASR.
+* d is one minus the cosine of *paired* features by default. Sliced Wasserstein compares two clouds and is blind to
+  which image a feature belongs to; on the same triggers it costs more clean accuracy for the same ASR.
 * The clean branch of the first term is detached: the triggered feature moves to the clean one, never the reverse.
 * The teacher is the frozen input encoder, not a fine-tuned copy: it only ever sees clean images.
 * Every image of a step gets a trigger drawn afresh from all recovered ones, moved by up to ``jitter`` pixels; triggers
@@ -237,7 +238,8 @@ def _finite(loss: float, step: int) -> float:
 
 
 class _Progress:
-    """The training state with the losses so far and the triggers' shares: a resumed run must draw and report the same."""
+    """The training state with the losses so far and the triggers' shares: a resumed run must draw and report the
+    same."""
 
     def __init__(self, training: TrainingState, weights: Tensor) -> None:
         self._training = training

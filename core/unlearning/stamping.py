@@ -20,8 +20,9 @@ def stamp_each(
 ) -> Images:
     """``images`` ``[B, 3, H, W]``, each with a trigger drawn from ``triggers`` and moved by up to ``jitter`` pixels.
 
-    ``weights`` ``[T]`` (CPU, not all zero) are the triggers' shares. Images are stamped in at most ``groups`` groups of one trigger and one shift each. A trigger moves by moving the
-    image the other way underneath it, so every kind of trigger can; what leaves on one side enters on the other.
+    ``weights`` ``[T]`` (CPU, not all zero) are the triggers' shares. Images are stamped in at most ``groups`` groups
+    of one trigger and one shift each. A trigger moves by moving the image the other way underneath it, so every kind
+    of trigger can; what leaves on one side enters on the other.
     """
     stamped = []
     for part in images.chunk(min(groups, len(images))):

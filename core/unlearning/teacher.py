@@ -1,7 +1,7 @@
 """The teacher of SSLDefender's unlearning: the input encoder, or a copy fine-tuned on clean images.
 
-The paper fine-tunes "the student model to obtain a relatively clean teacher" and gives no recipe. Ours: a short contrastive
-fine-tuning (NT-Xent on the features themselves, frozen BatchNorm, small rate) on the clean images.
+The paper fine-tunes "the student model to obtain a relatively clean teacher" and gives no recipe. Ours: a short
+contrastive fine-tuning (NT-Xent on the features themselves, frozen BatchNorm, small rate) on the clean images.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from torch import nn
 
 from core.device import mixed_precision
 from core.images.augment import random_flip, random_resized_crop
+from core.ops.contrastive import nt_xent
 from core.random import batch_indices, generator
 from core.run import Run
-from core.ops.contrastive import nt_xent
 from core.training.state import TrainingState
 from core.types import Encoder, Images
 

@@ -1,4 +1,5 @@
-"""Unlearning on the planted backdoors: the trigger loses its hold, clean features stay, the input encoder is untouched."""
+"""Unlearning on the planted backdoors: the trigger loses its hold, clean features stay, the input encoder is
+untouched."""
 
 import pytest
 import torch
