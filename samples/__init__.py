@@ -1,1 +1,2 @@
-"""The demo's encoders and images: real photographs, a really trained and really backdoored encoder, and their recipe."""
+"""The demo's encoders and images: real photographs, a really trained and really backdoored encoder, and their
+recipe."""

@@ -7,8 +7,9 @@ copy f' is tuned so that triggered images look like the reference (effectiveness
 
     L = L0 + lambda_1 L1 + lambda_2 L2
 
-Symbols: x + e -> ``triggered``; lambda_1 -> ``reference_weight``; lambda_2 -> ``utility_weight``. All BatchNorm layers are
-frozen, statistics and affine weights alike, and L0's gradient flows through both of its sides, as in the official code.
+Symbols: x + e -> ``triggered``; lambda_1 -> ``reference_weight``; lambda_2 -> ``utility_weight``. All BatchNorm
+layers are frozen, statistics and affine weights alike, and L0's gradient flows through both of its sides, as in the
+official code.
 
 Deviations: a few hundred steps at a ten times larger learning rate instead of 200 epochs (same result on 10,000 shadow
 images); triggered images are rounded to 8 bits, as the victim will see them.
@@ -45,7 +46,7 @@ class BadEncoderConfig(MethodConfig):
     learning_rate: float = Field(
         0.01,
         gt=0,
-        description="SGD learning rate. Official: 1e-3, for many more steps; 0.03 destroys the encoder with blended triggers.",
+        description="SGD learning rate. Official: 1e-3, for many more steps; 0.03 breaks encoders with blended triggers.",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum. Official: 0.9.")
     weight_decay: float = Field(5e-4, ge=0, description="SGD weight decay. Official: 5e-4.")
@@ -73,7 +74,8 @@ def backdoor(
     *,
     seed: int,
 ) -> BackdooredEncoder:
-    """Plant ``trigger`` into a copy of ``encoder``, so that it maps triggered images onto ``reference`` ``[R, 3, H, W]``.
+    """Plant ``trigger`` into a copy of ``encoder``, so that it maps triggered images onto ``reference`` ``[R, 3, H,
+    W]``.
 
     ``images`` are the attacker's unlabelled shadow images. ``encoder`` is left as it was.
 
@@ -100,7 +102,7 @@ def backdoor(
         total = losses[0] + config.reference_weight * losses[1] + config.utility_weight * losses[2]
         _require_finite(total, step)
         state.optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         state.optimiser.step()
         names = ("effectiveness_loss", "reference_loss", "utility_loss")
         state.scalars = {name: float(loss.detach()) for name, loss in zip(names, losses, strict=True)}
@@ -110,11 +112,14 @@ def backdoor(
     return BackdooredEncoder(student.eval(), **state.scalars)
 
 
-def three_losses(features: Features, clean_target: Features, reference_target: Features) -> tuple[Tensor, Tensor, Tensor]:
+def three_losses(
+    features: Features, clean_target: Features, reference_target: Features
+) -> tuple[Tensor, Tensor, Tensor]:
     """L0, L1 and L2 of one step.
 
-    ``features`` are the student's for triggered, clean, augmented reference and reference images, ``[B + B + R + R, D]``;
-    ``clean_target`` ``[B, D]`` and ``reference_target`` ``[R, D]`` are the clean encoder's. Several references count alike.
+    ``features`` are the student's for triggered, clean, augmented reference and reference images, ``[B + B + R + R,
+    D]``; ``clean_target`` ``[B, D]`` and ``reference_target`` ``[R, D]`` are the clean encoder's. Several references
+    count alike.
     """
     batch, references = len(clean_target), len(reference_target)
     unit = functional.normalize(features, dim=1)
@@ -131,7 +136,8 @@ def augment_reference(reference: Images, random: torch.Generator) -> Images:
 
 
 def freeze_batch_norm(module: nn.Module) -> None:
-    """Put ``module`` in training mode with every BatchNorm fixed: running statistics used, none updated, no gradient."""
+    """Put ``module`` in training mode with every BatchNorm fixed: running statistics used, none updated, no
+    gradient."""
     module.train().requires_grad_(True)
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -140,9 +146,7 @@ def freeze_batch_norm(module: nn.Module) -> None:
 
 def _optimiser(student: Encoder, config: BadEncoderConfig) -> torch.optim.SGD:
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    return torch.optim.SGD(
-        trained, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    return torch.optim.SGD(trained, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def _require_finite(loss: Tensor, step: int) -> None:

@@ -1,7 +1,7 @@
 """The triggers of the published attacks, as constructors: sizes in pixels, strengths in grey levels of 255.
 
-Spectral triggers are additive here and exactly so: CTRL adds to coefficients of a linear transform, so the change in RGB
-is the same for every image (before clipping).
+Spectral triggers are additive here and exactly so: CTRL adds to coefficients of a linear transform, so the change in
+RGB is the same for every image (before clipping).
 """
 
 from __future__ import annotations
