@@ -44,11 +44,12 @@ from core.unlearning.teacher import TEACHER_STAGE, fine_tuned_teacher
 from core.unlearning.utility import HeldBack
 
 STAGE = "unlearn"
-LOOK_EVERY = 25
+LOOK_EVERY = 10
 """Steps between two looks at held-back images: at the drift, and at which triggers still act."""
 
-LEAST_SHARE = 0.02
-"""Added to every trigger's pull (a cosine, about 0.5 at first), so that none is forgotten altogether."""
+LEAST_SHARE = 2e-4
+"""Added to the square of every trigger's pull (a cosine, about 0.5 at first), so that none is forgotten altogether.
+The square puts most of a step on the one trigger that holds out: an opaque patch does, among patterns that give way."""
 
 
 class UnlearningConfig(MethodConfig):
@@ -149,7 +150,7 @@ def unlearn(
         run.log(loss=progress.history[-1])
         if step % LOOK_EVERY == LOOK_EVERY - 1:
             progress.stopped = guard.drift(student) > config.max_drift
-            progress.weights = guard.pulls(student) + LEAST_SHARE
+            progress.weights = guard.pulls(student).square() + LEAST_SHARE
     student = student.requires_grad_(False).eval()
     notes: tuple[str, ...] = ()
     if progress.stopped:

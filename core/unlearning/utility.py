@@ -27,7 +27,7 @@ class HeldBack:
         """1 - mean cosine between the student's and the original's clean features."""
         return float(1 - paired_similarity(_features(student, self._images), self._before).mean())
 
-    def pulls(self, student: Encoder, images: int = 64) -> Tensor:
+    def pulls(self, student: Encoder, images: int = 32) -> Tensor:
         """How far each trigger still draws the student's features to where it led in the original, ``[T]``, at least 0.
 
         Cosine of triggered features to the original's triggered direction, less that of clean features. The distance

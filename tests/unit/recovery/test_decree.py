@@ -16,7 +16,8 @@ def test_the_backdoored_encoder_needs_the_smaller_mask() -> None:
 
 
 def test_the_norm_that_is_reported_is_the_saved_masks() -> None:
-    detection = detect(planted_patch().encoder, planted_images(64), CONFIG, QuietRun(), seed=0)
+    generous = CONFIG.model_copy(update={"threshold": 0.9, "doubtful": 0.95})
+    detection = detect(planted_patch().encoder, planted_images(64), generous, QuietRun(), seed=0)
     assert detection.score is not None
     trigger = detection.triggers[0]
     assert trigger.size == trigger.trigger.area() == 1 - detection.score
