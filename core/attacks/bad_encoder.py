@@ -46,7 +46,7 @@ class BadEncoderConfig(MethodConfig):
     learning_rate: float = Field(
         0.01,
         gt=0,
-        description="SGD learning rate. Official: 1e-3, for many more steps; 0.03 breaks encoders with blended triggers.",
+        description="SGD learning rate. Official: 1e-3, for many more steps; 0.03 breaks some encoders.",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum. Official: 0.9.")
     weight_decay: float = Field(5e-4, ge=0, description="SGD weight decay. Official: 5e-4.")

@@ -61,7 +61,7 @@ def fit_linear_probe(features: Features, labels: Tensor, classes: int, *, weight
         return value
 
     with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[arg-type]
+        optimiser.step(loss)
     return LinearProbe(mean, deviation, weight.detach(), bias.detach())
 
 

@@ -74,7 +74,7 @@ def test_batch_norm_is_frozen_and_restored():
 def test_backdoor_sends_triggered_images_to_the_reference_and_keeps_the_others(scene):
     encoder, images, reference = scene
     before = weights(encoder)
-    config = BadEncoderConfig(steps=150, batch_size=32, learning_rate=0.05)
+    config = BadEncoderConfig(steps=120, batch_size=32, learning_rate=0.02, utility_weight=3)
     result = backdoor(encoder, images, reference, TRIGGER, config, QuietRun(), seed=0)
     unseen = planted_images(64, seed=5).batch(slice(None))
     with torch.no_grad():
