@@ -47,7 +47,7 @@ ENV PATH=/opt/encoder-audit/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     UPLOAD_DIRECTORY=/var/lib/encoder-audit
 VOLUME /var/lib/encoder-audit
-USER audit
+USER 10001
 WORKDIR /home/audit
 EXPOSE 8000
 
