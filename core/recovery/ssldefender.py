@@ -11,10 +11,10 @@ Deviations from the paper:
 * Triggers are bounded (a mask's budget, an additive amplitude). Eq. 5 has no bound, and a full-image constant then
   makes any encoder's features alike, clean ones included.
 * Similarity has the sign and the diagonal of ``ops.cosine``; the information term is capped (Eq. 5 is unbounded below).
-* Two hypotheses run side by side, since one kind of trigger misses the other.
+* Three hypotheses run side by side (masked pattern, additive pattern, opaque patch): one kind misses the other.
 * The n sub-models are restarts with equal thresholds close to 1; thresholds spread over [0, 1] (preset ``paper``) are
   inactive below the similarity that clean images have anyway.
-* The target embedding, and triggers recovered *towards* it, are ours (``target_embedding``, ``patch_dictionary``): they
+* The target embedding, and triggers recovered *towards* it, are ours (``towards_target``, ``patch_dictionary``): they
   are what unlearning needs where the true trigger is an opaque patch.
 """
 
@@ -31,6 +31,7 @@ from core.random import generator
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import frozen
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern
+from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
 from core.recovery.search import Candidate, SearchSettings, search
 from core.recovery.soundness import clean_similarity, why_unsound
 from core.recovery.towards_target import TargetBudget, recover_towards, target_stages
@@ -95,6 +96,15 @@ class SSLDefenderConfig(MethodConfig):
     amplitude: float = Field(
         12 / 255, gt=0, le=0.25, description="Largest additive change, on the [0, 1] scale. Not in the paper."
     )
+    window_side: float = Field(
+        0.19,
+        gt=0,
+        le=0.5,
+        description="Side of an opaque patch, relative to the image's shorter side. Not in the paper.",
+    )
+    window_steps: int = Field(
+        45, ge=2, le=3000, description="Steps of the opaque-patch search, a third of them on the whole grid of windows."
+    )
     target_steps: int = Field(
         40, ge=1, le=1000, description="Steps of each recovery towards the target embedding. Not in the paper."
     )
@@ -108,7 +118,7 @@ def stage_plan(config: SSLDefenderConfig) -> dict[str, float]:
         f"recover {masked.name}": config.steps * each,
         f"recover {additive.name}": config.additive_steps * each,
     }
-    return plan | target_stages(_target_budget(config), 0)
+    return plan | window_stages(_windows(config)) | target_stages(_target_budget(config), 0)
 
 
 def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int) -> Detection:
@@ -128,12 +138,19 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     masked_found = search(network, search_images, held_back, masked, _settings(config, config.steps), run, seed=seed)
     additive_settings = _settings(config, config.additive_steps)
     additive_found = search(network, search_images, held_back, additive, additive_settings, run, seed=seed)
-    results = (_result(masked_found, Band.MASKED), _result(additive_found, Band.ADDITIVE))
+    patches_found = search_windows(network, search_images, held_back, _windows(config), run, seed=seed)
+    results = (
+        _result(masked_found, Band.MASKED),
+        _result(additive_found, Band.ADDITIVE),
+        _result(patches_found, Band.OPAQUE),
+    )
     judged = judge_hypotheses(results)
 
     triggers: list[Candidate] = []
     if judged.verdict is not Verdict.CLEAN:
-        targets = _targets([c for c in masked_found + additive_found if c.similarity >= judged.follow_from])
+        targets = _targets(
+            [c for c in masked_found + additive_found + patches_found if c.similarity >= judged.follow_from]
+        )
         for number, (target, right_basin) in enumerate(targets):
             budget = _target_budget(config)
             towards = recover_towards(network, search_images, held_back, target, budget, run, number=number, seed=seed)
@@ -167,6 +184,12 @@ def _settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
     return SearchSettings(
         steps, config.batch_size, config.learning_rate, config.thresholds, config.mi_weight, config.mi_cap
     )
+
+
+def _windows(config: SSLDefenderConfig) -> WindowSettings:
+    """A third of the steps on the whole grid, the rest on its best windows."""
+    scan = max(1, config.window_steps // 3)
+    return WindowSettings(config.window_side, scan, 6, 10, config.window_steps - scan, 16)
 
 
 def _target_budget(config: SSLDefenderConfig) -> TargetBudget:

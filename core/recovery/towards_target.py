@@ -1,19 +1,26 @@
-"""All kinds of triggers that lead to one target embedding, for unlearning to work against."""
+"""All kinds of triggers that lead to one target embedding, for unlearning to work against.
+
+Once a search has entered the backdoor's basin, the mean direction v of its triggered features is the *target
+embedding*. Recovery towards v is well-posed: "reach this point" has no generic basin, unlike "make everything alike", so each
+further search lands in the backdoor or visibly fails to. Not in the paper; see docs/methods/ssldefender.md.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from core.ops.cosine import mean_direction
+from core.ops.cosine import mean_direction, similarity_to
+from core.recovery.ascent import ascend
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, WindowPattern
+from core.recovery.opaque_windows import window_grid
 from core.recovery.patch_dictionary import Square, find_squares
 from core.recovery.search import Candidate, judge
-from core.recovery.target_embedding import candidates_near, reach
 from core.run import Run
-from core.types import Encoder, Images
+from core.types import Encoder, Features, Images
 
 PATTERNS: tuple[Hypothesis, ...] = (
     MaskedPattern(0.01),
@@ -22,6 +29,9 @@ PATTERNS: tuple[Hypothesis, ...] = (
     AdditivePattern(8 / 255),
     AdditivePattern(16 / 255),
 )
+WINDOW_SIDES = (0.25, 0.375)
+"""Sides of textured windows, in units of the image's shorter side."""
+
 NEAR = 0.9
 """Mean cosine to the target from which on a trigger is worth unlearning."""
 
@@ -76,31 +86,21 @@ def recover_towards(
         # A square that does what the backdoor does is nearer to the true trigger than the pattern that led to it.
         target = mean_direction(squares[0].features)
 
-    patterns = reach(
-        encoder,
-        images,
-        target,
-        PATTERNS,
-        run,
-        stage=names.patterns,
-        steps=budget.steps,
-        batch_size=budget.batch_size,
-        seed=seed,
-    )
-    windows = _best_windows(encoder, images, target, budget, run, names.scan, seed=seed)
-    textures = reach(
-        encoder,
-        images,
-        target,
-        windows,
-        run,
-        stage=names.windows,
-        steps=budget.steps,
-        batch_size=budget.batch_size,
-        seed=seed,
-    )
-    near_patterns = candidates_near(encoder, held_back, target, PATTERNS, patterns, NEAR)
-    return squares + near_patterns + candidates_near(encoder, held_back, target, windows, textures, NEAR)
+    def near_target(features: Features) -> Tensor:
+        return similarity_to(features, target)
+
+    def recover(hypotheses: Sequence[Hypothesis], stage: str, steps: int, batch_size: int) -> list[Tensor]:
+        return ascend(
+            encoder, images, hypotheses, near_target, run, stage=stage, steps=steps, batch_size=batch_size, seed=seed
+        )
+
+    patterns = recover(PATTERNS, names.patterns, budget.steps, budget.batch_size)
+    grid = [window for side in WINDOW_SIDES for window in window_grid(*encoder.image_size, side)]
+    scanned = recover(grid, names.scan, budget.scan_steps, budget.scan_images)
+    windows = _nearest(encoder, images[:16], target, grid, scanned)[: budget.windows]
+    textures = recover(windows, names.windows, budget.steps, budget.batch_size)
+    near_patterns = _near(encoder, held_back, target, PATTERNS, patterns)
+    return squares + near_patterns + _near(encoder, held_back, target, windows, textures)
 
 
 def _squares(
@@ -117,36 +117,22 @@ def _squares(
     return sorted(alike, key=lambda candidate: -candidate.similarity)
 
 
-def _best_windows(
-    encoder: Encoder, images: Images, target: Tensor, budget: TargetBudget, run: Run, stage: str, *, seed: int
+def _nearest(
+    encoder: Encoder, images: Images, target: Tensor, windows: Sequence[WindowPattern], raw: Sequence[Tensor]
 ) -> list[WindowPattern]:
-    """The windows of a half-overlapping grid in which a few steps of texture get closest to ``target``."""
-    grid = window_grid(*encoder.image_size)
-    raw = reach(
-        encoder,
-        images,
-        target,
-        grid,
-        run,
-        stage=stage,
-        steps=budget.scan_steps,
-        batch_size=budget.scan_images,
-        seed=seed,
-    )
-    near = candidates_near(encoder, images[:16], target, grid, raw, floor=-1.0)
-    best = [c.hypothesis for c in near if isinstance(c.hypothesis, WindowPattern)]
-    return best[: budget.windows]
+    """``windows`` by how near their raw triggers lead to ``target``, nearest first."""
+    judged = [judge(encoder, images, window, one[None])[0] for window, one in zip(windows, raw, strict=True)]
+    cosines = [float(similarity_to(candidate.features, target)) for candidate in judged]
+    return [windows[index] for index in sorted(range(len(windows)), key=lambda index: -cosines[index])]
 
 
-def window_grid(height: int, width: int) -> list[WindowPattern]:
-    """Windows of a quarter and three eighths of the shorter side, half overlapping."""
-    windows = []
-    for relative in (0.25, 0.375):
-        side = max(2, round(relative * min(height, width)))
-        stride = max(1, side // 2)
-        tops, lefts = range(0, height - side + 1, stride), range(0, width - side + 1, stride)
-        windows += [WindowPattern(top, left, side) for top in tops for left in lefts]
-    return windows
+def _near(
+    encoder: Encoder, held_back: Images, target: Tensor, hypotheses: Sequence[Hypothesis], raw: Sequence[Tensor]
+) -> list[Candidate]:
+    """The triggers whose held-back features lie within cosine ``NEAR`` of ``target``, nearest first."""
+    judged = [judge(encoder, held_back, h, one[None])[0] for h, one in zip(hypotheses, raw, strict=True)]
+    near = [(float(similarity_to(candidate.features, target)), candidate) for candidate in judged]
+    return [candidate for cosine, candidate in sorted(near, key=lambda pair: -pair[0]) if cosine >= NEAR]
 
 
 def _square_candidate(encoder: Encoder, held_back: Images, square: Square) -> Candidate:

@@ -25,6 +25,7 @@ class Band(Enum):
 
     MASKED = (0.955, 0.975)
     ADDITIVE = (0.93, 0.97)
+    OPAQUE = (0.955, 0.976)
 
     @property
     def doubtful(self) -> float:
