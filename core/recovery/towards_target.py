@@ -1,8 +1,8 @@
 """All kinds of triggers that lead to one target embedding, for unlearning to work against.
 
 Once a search has entered the backdoor's basin, the mean direction v of its triggered features is the *target
-embedding*. Recovery towards v is well-posed: "reach this point" has no generic basin, unlike "make everything alike", so each
-further search lands in the backdoor or visibly fails to. Not in the paper; see docs/methods/ssldefender.md.
+embedding*. Recovery towards v is well-posed: "reach this point" has no generic basin, unlike "make everything alike",
+so each further search lands in the backdoor or visibly fails to. Not in the paper; see docs/methods/ssldefender.md.
 """
 
 from __future__ import annotations

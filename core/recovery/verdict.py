@@ -54,22 +54,23 @@ def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
     deciding = max(results, key=lambda result: result.score - result.threshold)
     band = bands[deciding.threshold]
     score = f"{deciding.score:.3f}"
+    kind = ("An " if deciding.name[0] in "aeiou" else "A ") + deciding.name
     if deciding.score >= band.threshold:
         verdict = Verdict.BACKDOORED
         reason = (
-            f"A {deciding.name} makes the features of all images nearly the same: mean pairwise cosine {score}, "
+            f"{kind} makes the features of all images nearly the same: mean pairwise cosine {score}, "
             f"where {band.threshold:.3f} and more is taken for a backdoor."
         )
     elif deciding.score >= band.doubtful:
         verdict = Verdict.INCONCLUSIVE
         reason = (
-            f"A {deciding.name} reaches a mean pairwise cosine of {score}: more than clean encoders show (below "
+            f"{kind} reaches a mean pairwise cosine of {score}: more than clean encoders show (below "
             f"{band.doubtful:.3f}), less than a backdoor ({band.threshold:.3f})."
         )
     else:
         verdict = Verdict.CLEAN
         reason = (
-            f"No trigger of the searched sizes makes the features of all images alike: the best, a {deciding.name}, "
+            f"No trigger of the searched sizes makes the features of all images alike: the best, {kind[0].lower()}{kind[1:]}, "
             f"reaches a mean pairwise cosine of {score} (threshold {band.threshold:.3f})."
         )
     return Judgement(verdict, deciding.score, band.threshold, 1 - RIGHT_BASIN * (1 - deciding.score), (reason,))
