@@ -70,7 +70,7 @@ def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
     else:
         verdict = Verdict.CLEAN
         reason = (
-            f"No trigger of the searched sizes makes the features of all images alike: the best, {kind[0].lower()}{kind[1:]}, "
-            f"reaches a mean pairwise cosine of {score} (threshold {band.threshold:.3f})."
+            f"No trigger of the searched sizes makes the features of all images alike. {kind} comes closest, with a "
+            f"mean pairwise cosine of {score} (threshold {band.threshold:.3f})."
         )
     return Judgement(verdict, deciding.score, band.threshold, 1 - RIGHT_BASIN * (1 - deciding.score), (reason,))
