@@ -63,6 +63,7 @@ class UnlearningConfig(MethodConfig):
             "steps": 200,
             "batch_size": 256,
             "learning_rate": 1e-3,
+            "train_batch_norm": False,
         },
     }
 
@@ -92,7 +93,10 @@ class UnlearningConfig(MethodConfig):
         description="Steps of contrastive fine-tuning of the teacher; 0: the frozen input encoder. "
         "The paper fine-tunes and gives no recipe.",
     )
-    train_batch_norm: bool = Field(False, description="Let BatchNorm statistics follow. The paper gives none.")
+    train_batch_norm: bool = Field(
+        True,
+        description="Let BatchNorm statistics and weights follow. The paper does not say; frozen costs more accuracy.",
+    )
     jitter: int = Field(1, ge=0, le=16, description="Pixels by which a trigger is moved at random. Not in the paper.")
     crop: float = Field(
         0.6, gt=0, le=1, description="Smallest area of the random crop of clean images. Not in the paper."
