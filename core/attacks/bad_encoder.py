@@ -27,10 +27,10 @@ from torch.nn import functional
 
 from core.config import MethodConfig
 from core.device import mixed_precision
-from core.errors import AuditFailed
 from core.images.augment import ColourJitter, jitter_colours, random_flip
 from core.random import batch_indices, generator
 from core.run import Run
+from core.training.finite import require_finite
 from core.training.state import TrainingState
 from core.triggers.stored import as_stored
 from core.types import Encoder, Features, Images, ImageSet, Trigger
@@ -100,7 +100,7 @@ def backdoor(
             features = student(everything.contiguous(memory_format=torch.channels_last))
         losses = three_losses(features.float(), clean_target.float(), reference_target)
         total = losses[0] + config.reference_weight * losses[1] + config.utility_weight * losses[2]
-        _require_finite(total, step)
+        require_finite(total, step)
         state.optimiser.zero_grad()
         total.backward()
         state.optimiser.step()
@@ -147,14 +147,3 @@ def freeze_batch_norm(module: nn.Module) -> None:
 def _optimiser(student: Encoder, config: BadEncoderConfig) -> torch.optim.SGD:
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     return torch.optim.SGD(trained, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
-
-
-def _require_finite(loss: Tensor, step: int) -> None:
-    if not torch.isfinite(loss):
-        raise AuditFailed(
-            "loss_not_finite",
-            field="parameters.learning_rate",
-            found=f"a loss of {float(loss.detach())} at step {step}",
-            expected="finite losses",
-            action="Use a smaller learning rate.",
-        )

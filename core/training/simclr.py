@@ -23,10 +23,10 @@ from torch.nn import functional
 
 from core.config import MethodConfig
 from core.device import mixed_precision
-from core.errors import AuditFailed
 from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
 from core.random import batch_indices, generator
 from core.run import Run
+from core.training.finite import require_finite
 from core.training.initialise import initialise
 from core.training.state import TrainingState
 from core.types import Encoder, Images, ImageSet
@@ -64,7 +64,7 @@ def pretrain(encoder: Encoder, images: ImageSet, config: SimclrConfig, run: Run,
         with mixed_precision(encoder.device):
             projections = projector(student(views.contiguous(memory_format=torch.channels_last)))
         loss = nt_xent(projections.float(), config.temperature)
-        _require_finite(loss, step)
+        require_finite(loss, step)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * schedule(step, config.steps)
         optimiser.zero_grad()
@@ -108,14 +108,3 @@ def schedule(step: int, steps: int) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-def _require_finite(loss: Tensor, step: int) -> None:
-    if not torch.isfinite(loss):
-        raise AuditFailed(
-            "loss_not_finite",
-            field="parameters.learning_rate",
-            found=f"a loss of {float(loss.detach())} at step {step}",
-            expected="finite losses",
-            action="Use a smaller learning rate.",
-        )

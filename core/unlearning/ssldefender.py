@@ -30,12 +30,13 @@ from torch import Tensor, nn
 
 from core.config import MethodConfig
 from core.device import mixed_precision
-from core.errors import AuditFailed, UsageError
+from core.errors import UsageError
 from core.images.augment import random_flip, random_resized_crop
 from core.ops.cosine import paired_similarity, unit
 from core.ops.sliced_wasserstein import random_directions, sliced_wasserstein
 from core.random import batch_indices, generator
 from core.run import Run
+from core.training.finite import require_finite
 from core.training.state import TrainingState
 from core.types import Encoder, Features, Images, ImageSet, Trigger
 from core.unlearning.result import Unlearning
@@ -150,7 +151,7 @@ def unlearn(
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         state.optimiser.step()
-        progress.history.append(_finite(float(loss.detach()), step))
+        progress.history.append(require_finite(loss, step))
         run.log(loss=progress.history[-1])
         if step % LOOK_EVERY == LOOK_EVERY - 1:
             progress.stopped = guard.drift(student) > config.max_drift
@@ -228,18 +229,6 @@ def _schedule(optimiser: torch.optim.Optimizer, step: int, config: UnlearningCon
 def _view(images: Images, config: UnlearningConfig, random: torch.Generator) -> Images:
     """Flip and random crop: 500 images would otherwise be learnt by heart."""
     return random_resized_crop(random_flip(images, random), random, scale=(config.crop, 1.0))
-
-
-def _finite(loss: float, step: int) -> float:
-    if not math.isfinite(loss):
-        raise AuditFailed(
-            "loss_not_finite",
-            field="parameters.learning_rate",
-            found=f"a loss of {loss} at step {step} of unlearning",
-            expected="finite losses",
-            action="Use a smaller learning rate.",
-        )
-    return loss
 
 
 class _Progress:

@@ -13,9 +13,9 @@ from torch import nn
 
 from core.device import mixed_precision
 from core.images.augment import random_flip, random_resized_crop
-from core.ops.contrastive import nt_xent
 from core.random import batch_indices, generator
 from core.run import Run
+from core.training.simclr import nt_xent
 from core.training.state import TrainingState
 from core.types import Encoder, Images
 
@@ -44,8 +44,7 @@ def _fine_tune(teacher: Encoder, images: Images, steps: int, batch_size: int, ru
         views = [random_resized_crop(random_flip(chosen, random), random, scale=(0.2, 1.0)) for _ in range(2)]
         with mixed_precision(teacher.device):
             features = teacher(torch.cat(views).contiguous(memory_format=torch.channels_last))
-        first, second = features.float().chunk(2)
-        loss = nt_xent(first, second, temperature=0.5)
+        loss = nt_xent(features.float(), 0.5)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
