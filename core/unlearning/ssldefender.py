@@ -65,10 +65,11 @@ class UnlearningConfig(MethodConfig):
             "batch_size": 256,
             "learning_rate": 1e-3,
             "train_batch_norm": False,
+            "unlearn_weight": 0.5,
         },
     }
 
-    steps: int = Field(150, ge=1, le=20000, description="Steps (E). The paper: 500 in its settings, 100 in its timing.")
+    steps: int = Field(220, ge=1, le=20000, description="Steps (E). The paper: 500 in its settings, 100 in its timing.")
     batch_size: int = Field(
         128, ge=2, le=4096, description="Clean images per step, each also triggered. The paper: 256."
     )
@@ -76,7 +77,11 @@ class UnlearningConfig(MethodConfig):
         0.05, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. The paper: 1e-3."
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum. The paper: 0.9.")
-    unlearn_weight: float = Field(0.5, ge=0, description="alpha, weight of the triggered term. The paper gives none.")
+    unlearn_weight: float = Field(
+        1.0,
+        ge=0,
+        description="alpha, weight of the triggered term. The paper gives none; 0.5 leaves large patches acting.",
+    )
     distil_weight: float = Field(
         0.5, ge=0, description="beta, weight of the teacher term. The paper: 0.5 (its 'loss term B')."
     )
