@@ -26,7 +26,8 @@ CARD = {
     "mean": [0.5, 0.5, 0.5],
     "std": [0.25, 0.25, 0.25],
 }
-SHORT = {"detection": {"steps": 4, "additive_steps": 4, "target_steps": 2, "batch_size": 8}}
+SHORT = {"detection": {"steps": 4, "additive_steps": 4, "window_steps": 3, "target_steps": 2, "batch_size": 8}}
+SHORT_PURIFY = {**SHORT, "purification": {"steps": 4, "batch_size": 16}}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def follow(serving: Serving, audit: str) -> dict[str, Any]:
 def test_an_encoder_is_audited_and_the_result_downloaded(
     serving: Serving, encoder: bytes, images: bytes, tmp_path: Path
 ) -> None:
-    audit = submit(serving, encoder, images, "purify", SHORT)
+    audit = submit(serving, encoder, images, "purify", SHORT_PURIFY)
     body = follow(serving, audit)
     assert body["verdict"] in ("backdoored", "clean", "inconclusive")
     assert body["progress"] == 1
