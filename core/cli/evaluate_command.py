@@ -28,6 +28,9 @@ def evaluate(
     test: Annotated[Path, typer.Option("--test", help=Labelled)],
     trigger: Annotated[Path | None, typer.Option("--trigger", help="A known trigger (.npz).")] = None,
     target: Annotated[str | None, typer.Option("--target", help="The class it leads to: its name or number.")] = None,
+    limit_per_class: Annotated[
+        int | None, typer.Option("--limit-per-class", metavar="N", min=1, help="Read at most N images of each class.")
+    ] = None,
     card: CardFile = None,
     output_format: OutputFormat = Format.TABLE,
     device: Device = "auto",
@@ -51,7 +54,8 @@ def evaluate(
     with failures_explained(), ConsoleRun(Console(stderr=True)) as run:
         loaded = load_encoder(encoder, card=given)
         size = loaded.encoder.image_size
-        training, testing = load_labelled(train, size), load_labelled(test, size)
+        training = load_labelled(train, size, limit_per_class=limit_per_class)
+        testing = load_labelled(test, size, limit_per_class=limit_per_class)
         known = None if trigger is None or target is None else _known(trigger, target, training.classes, size)
         evaluation = measure(loaded.encoder.to(where), training, testing, known, EvaluateConfig(), run)
     if output_format is Format.JSON:

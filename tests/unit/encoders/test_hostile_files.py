@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,22 @@ def test_a_tensor_of_forty_gigabytes_in_a_kilobyte(tmp_path: Path) -> None:
     code, found = refusal(path)
     assert code == "unsafe_checkpoint"
     assert "conv1.weight claims 40000000000 bytes" in found
+
+
+def test_the_process_that_opens_a_checkpoint_knows_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL", "S3_SECRET_KEY", "AWS_SECRET_ACCESS_KEY")
+    for name in secrets:
+        monkeypatch.setenv(name, "hunter2")
+    seen, interpreter = tmp_path / "seen", tmp_path / "python"
+    interpreter.write_text(f"#!/bin/sh\nenv > '{seen}'\nexit 1\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    torch.save({"conv1.weight": torch.ones(1)}, tmp_path / "weights.pt")
+    refusal(tmp_path / "weights.pt")
+    environment = seen.read_text()
+    assert "PYTHONPATH=" in environment
+    assert "hunter2" not in environment
+    assert not any(name in environment for name in secrets)
 
 
 def converted(content: Any, tmp_path: Path) -> tuple[dict[str, Any], list[list[str]]]:
