@@ -11,7 +11,8 @@ def mask_with_budget(logits: Tensor, budget: float, *, rounds: int = 3) -> Tenso
 
     A softmax scaled to the budget; what exceeds 1 is cut and handed to the pixels below 1, ``rounds`` times. Unlike a
     sigmoid with a penalty on its mean, which dies to an empty mask in most restarts, the mask always spends its budget
-    and the search only decides where. The mean stays within a few percent of ``budget`` for peaked logits.
+    and the search only decides where. The mean never exceeds ``budget``; sharply peaked logits may leave part of it
+    unspent after ``rounds``.
     """
     flat = logits.float().flatten(-3)
     pixels = flat.shape[-1]

