@@ -111,14 +111,14 @@ def find_squares(
     """The best squares towards ``target`` after climbing, with their cosine, best first; one per starting point.
 
     Args:
-        images: a dozen images ``[N, 3, H, W]``; the coarse grid uses half of them. climbers: how many of the grid's
+        images: about a dozen ``[N, 3, H, W]``; the coarse grid uses half of them. climbers: how many of the grid's
         best start a climb. moves: the longest climb.
     """
     height, width = images.shape[-2:]
     grid = coarse_grid(height, width)
     rows = 40
     scan_steps = -(-len(grid) // rows)
-    few = images[: max(4, len(images) // 2)]
+    few = images[: max(1, len(images) // 2)]
     state = _Climb()
     for step in run.steps(stage, scan_steps + moves, state=state):
         if step < scan_steps:

@@ -46,10 +46,14 @@ class TargetBudget:
 
     steps: int
     batch_size: int = 24
-    scan_images: int = 6
     climbers: int = 6
     moves: int = 8
     windows: int = 6
+
+    @property
+    def scan_images(self) -> int:
+        """Images that a place is judged on while scanning; twice as many while climbing."""
+        return min(6, max(2, self.steps // 6))
 
     @property
     def scan_steps(self) -> int:
@@ -60,7 +64,7 @@ def target_stages(budget: TargetBudget, number: int) -> dict[str, float]:
     """Stage name -> encoder passes of :func:`recover_towards` for target ``number`` (0-based), at 32 pixels."""
     names = _Stages(number)
     return {
-        names.squares: 20_000.0 + budget.moves * budget.climbers * 14 * 12,
+        names.squares: 3400.0 * budget.scan_images + budget.moves * budget.climbers * 28 * budget.scan_images,
         names.patterns: 2.0 * budget.steps * budget.batch_size * len(PATTERNS),
         names.scan: 2.0 * budget.scan_steps * budget.scan_images * 74,
         names.windows: 2.0 * budget.steps * budget.batch_size * budget.windows,
@@ -111,7 +115,15 @@ def _squares(
     The estimate of the target may be some way off (.94 from the true one for a large opaque patch), so closeness alone
     cannot tell the trigger from a large stain; being alike does.
     """
-    found = find_squares(encoder, images[:12], target, run, stage=stage, climbers=budget.climbers, moves=budget.moves)
+    found = find_squares(
+        encoder,
+        images[: 2 * budget.scan_images],
+        target,
+        run,
+        stage=stage,
+        climbers=budget.climbers,
+        moves=budget.moves,
+    )
     candidates = [_square_candidate(encoder, held_back, square) for square, cosine in found if cosine >= NEAR_SQUARE]
     alike = [candidate for candidate in candidates if candidate.similarity >= ALIKE]
     return sorted(alike, key=lambda candidate: -candidate.similarity)

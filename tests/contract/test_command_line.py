@@ -76,7 +76,8 @@ def test_methods_as_json_is_the_published_catalogue() -> None:
 
 def test_purify_end_to_end(files: Path) -> None:
     output, report = files / "out.safetensors", files / "report"
-    few = ["--set", "steps=2", "--set", "additive_steps=2", "--set", "purification.steps=2"]
+    names = ("steps", "additive_steps", "window_steps", "target_steps", "purification.steps")
+    few = [word for name in names for word in ("--set", f"{name}=2")]
     arguments = ["purify", files / "encoder.safetensors", files / "images.zip", "--output", output, "--report", report]
     done = encoder_audit(*arguments, "--format", "json", "--device", "cpu", *few)
     document = json.loads(done.stdout)
