@@ -19,7 +19,7 @@ from tests.e2e.conftest import Serving, await_
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 SHORT = {"detection": {"steps": 4, "additive_steps": 4, "window_steps": 15, "target_steps": 2, "batch_size": 8}}
-SHORT_PURIFY = {**SHORT, "purification": {"steps": 4, "batch_size": 16}}
+SHORT_PURIFY = {**SHORT, "purification": {"steps": 40, "batch_size": 32}}
 
 
 @pytest.fixture(scope="module")
