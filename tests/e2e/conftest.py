@@ -43,9 +43,13 @@ class Serving:
     def child(self, *words: str) -> psutil.Process:
         """The direct child whose command line has all of ``words``."""
         for each in psutil.Process(self.process.pid).children():
-            if set(words) <= set(each.cmdline()):
+            try:
+                command = each.cmdline()
+            except psutil.NoSuchProcess:  # it has just ended, and may be a zombie still
+                continue
+            if set(words) <= set(command):
                 return each
-        raise LookupError(f"no child with {words} among {[each.cmdline() for each in self.descendants()]}")
+        raise LookupError(f"no child with {words}")
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Stop it as Ctrl-C does; its exit status."""

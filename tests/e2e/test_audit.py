@@ -81,17 +81,19 @@ def test_an_encoder_is_audited_and_the_result_downloaded(
 
 
 def test_a_worker_killed_in_mid_audit_costs_nothing_but_time(serving: Serving, encoder: bytes, images: bytes) -> None:
-    longer = {"detection": {**SHORT["detection"], "steps": 60}}
+    longer = {"detection": {**SHORT["detection"], "additive_steps": 150}}
     undisturbed = follow(serving, submit(serving, encoder, images, "detect", longer))
 
     audit = submit(serving, encoder, images, "detect", longer)
-    await_(lambda: bool(0 < state(serving, audit)["progress"] < 1), "the audit has begun")
+    # The first stage is over, so that there is a checkpoint to go on from.
+    await_(lambda: "additive" in (state(serving, audit).get("stage") or ""), "the second stage runs")
     worker = serving.child("-m", "worker")
     for each in (worker, *worker.children(recursive=True)):
         each.kill()
     psutil.wait_procs([worker], timeout=30)
     body = follow(serving, audit)
     assert body["attempt"] >= 2
+    assert "resumed from checkpoint" in serving.said()
     assert (body["verdict"], body["score"]) == (undisturbed["verdict"], undisturbed["score"])
     names = [item["name"] for item in serving.http.get(f"{audit}/artifacts").json()["items"]]
     assert len(names) == len(set(names))
