@@ -81,7 +81,7 @@ def test_an_encoder_is_audited_and_the_result_downloaded(
 
 
 def test_a_worker_killed_in_mid_audit_costs_nothing_but_time(serving: Serving, encoder: bytes, images: bytes) -> None:
-    longer = {"detection": {**SHORT["detection"], "additive_steps": 600}}
+    longer = {"detection": {**SHORT["detection"], "additive_steps": 120}}
     undisturbed = follow(serving, submit(serving, encoder, images, "detect", longer))
 
     audit = submit(serving, encoder, images, "detect", longer)
