@@ -2,7 +2,7 @@
 
 Each generator maps noise to unconstrained pixel numbers. Its output bias is the trigger itself and starts as N(0, 1);
 the layers before it add the spread that the mutual-information term asks for. The bias makes the n sub-models
-*restarts*: which basin a search ends in is decided by where it starts (measured in docs/methods/ssldefender.md).
+*restarts*: which basin a search ends in is decided by where it starts.
 """
 
 from __future__ import annotations

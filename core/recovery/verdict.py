@@ -1,8 +1,8 @@
 """From each hypothesis' similarity to one verdict.
 
-Bounds: a clean encoder's best bounded trigger leaves a gap 1 - S that is an order of magnitude wider than a
-backdoor's. The thresholds lie between the two on a log scale of that gap, for every encoder that docs/results.md
-lists; between ``doubtful`` and ``threshold`` the answer is ``inconclusive``.
+Bounds: a clean encoder's best bounded trigger leaves a gap 1 - S several times wider than a backdoor's. The thresholds
+were chosen by hand between the two on the few encoders at hand, not calibrated per architecture; between ``doubtful``
+and ``threshold`` the answer is ``inconclusive``.
 """
 
 from __future__ import annotations
