@@ -53,6 +53,15 @@ def random_colour_patch(
     return patch((pattern * 255).round() / 255, image_size, top, left)
 
 
+def noise_patch(image_size: tuple[int, int], side: int, top: int, left: int, *, seed: int) -> MaskedTrigger:
+    """A square of uniformly random grey levels, drawn anew for every pixel and channel.
+
+    The patch of SSLDefender's "random noise" triggers, which are not defined there; this reading is ours.
+    """
+    levels = torch.randint(0, 256, (3, side, side), generator=generator(seed, "noise patch"))
+    return patch(levels / 255, image_size, top, left)
+
+
 def spectral(image_size: tuple[int, int], magnitude: float = 100.0) -> AdditiveTrigger:
     """CTRL: ``magnitude`` added to the DCT coefficients (15, 15) and (31, 31) of U and V of each 32x32 block.
 

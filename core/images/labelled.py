@@ -6,6 +6,7 @@ from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,16 +53,8 @@ def load_labelled(
         )
     with open_members(path) as members:
         names = image_names(members)
-        class_of = _classes_by_name(names)
+        class_of = class_folders(names, name or path.name)
         classes = tuple(sorted(set(class_of.values())))
-        if len(classes) < 2:
-            raise UnsupportedInput(
-                "no_classes",
-                field="images",
-                found=f"{len(classes)} class folder(s) in {ascii(name or path.name)[1:-1][:100]}",
-                expected="one folder per class, at least two: CLASS/IMAGE.jpg",
-                action="Sort the images into class folders.",
-            )
         chosen = [n for n in names if n in class_of]
         if limit_per_class is not None:
             chosen = _first_of_each(chosen, class_of, limit_per_class)
@@ -72,13 +65,28 @@ def load_labelled(
     return LabelledImages(images, labels, classes)
 
 
-def _classes_by_name(names: list[str]) -> dict[str, str]:
-    """Name -> class folder. Files outside any class folder (a README at the top) have none."""
+def class_folders(names: Sequence[str], archive: str) -> dict[str, str]:
+    """Name -> class folder, for the ``names`` in ``archive``; a folder around all of them is passed over. Files outside
+    any class folder (a README at the top) have none and are left out.
+
+    Raises:
+        UnsupportedInput: ``no_classes`` when there are fewer than two class folders.
+    """
     parts = {name: name.split("/") for name in names}
     depth = 0
     while len({tuple(p[: depth + 1]) for p in parts.values()}) == 1 and all(len(p) > depth + 2 for p in parts.values()):
         depth += 1
-    return {name: p[depth] for name, p in parts.items() if len(p) > depth + 1}
+    class_of = {name: p[depth] for name, p in parts.items() if len(p) > depth + 1}
+    count = len(set(class_of.values()))
+    if count < 2:
+        raise UnsupportedInput(
+            "no_classes",
+            field="images",
+            found=f"{count} class folder(s) in {ascii(archive)[1:-1][:100]}",
+            expected="one folder per class, at least two: CLASS/IMAGE.jpg",
+            action="Sort the images into class folders.",
+        )
+    return class_of
 
 
 def _first_of_each(names: list[str], class_of: dict[str, str], limit: int) -> list[str]:
