@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from core.cli.answer import Format, print_json
-from core.cli.audit_commands import CardFile, Debug, Device, EncoderFile, OutputFormat
+from core.cli.audit_commands import CardFile, Debug, Device, EncoderFile, OutputFormat, Seed
 from core.cli.console_run import ConsoleRun
+from core.cli.evaluation_answer import print_evaluation_table
 from core.cli.request_options import read_card
-from core.errors import UsageError
+from core.errors import AuditError, UsageError
 
 if TYPE_CHECKING:
-    from core.evaluation.accuracy import Evaluation, KnownBackdoor
+    from core.evaluation.accuracy import KnownBackdoor
+    from core.images.labelled import LabelledImages
 
 Labelled = "Labelled images: a zip or folder with one folder per class."
+
+
+class Probe(StrEnum):
+    """The names in ``core.evaluation.probes.ProbeName``, which cannot be imported without torch."""
+
+    LINEAR = "linear"
+    LINEAR_1PCT = "linear-1pct"
+    MLP = "mlp"
+    MLP_OFFICIAL = "mlp-official"
+    KNN = "knn"
 
 
 def evaluate(
@@ -28,44 +42,84 @@ def evaluate(
     test: Annotated[Path, typer.Option("--test", help=Labelled)],
     trigger: Annotated[Path | None, typer.Option("--trigger", help="A known trigger (.npz).")] = None,
     target: Annotated[str | None, typer.Option("--target", help="The class it leads to: its name or number.")] = None,
+    probe: Annotated[
+        list[Probe] | None, typer.Option("--probe", help="Classifier to fit; repeatable. Default: linear and knn.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="ENCODER", help="A clean encoder to compare with.")
+    ] = None,
+    reference_card: Annotated[
+        Path | None, typer.Option("--reference-card", help="JSON file that says what its weights are.")
+    ] = None,
     limit_per_class: Annotated[
         int | None, typer.Option("--limit-per-class", metavar="N", min=1, help="Read at most N images of each class.")
     ] = None,
     card: CardFile = None,
     output_format: OutputFormat = Format.TABLE,
+    seed: Seed = 0,
     device: Device = "auto",
     debug: Debug = False,
 ) -> int:
     """Measure clean accuracy, and with --trigger and --target the attack success rate.
 
-    A linear classifier is fitted to the encoder's features of the training images and read on the test images. The
-    exit status is 0 when the numbers could be measured, whatever they are.
+    Classifiers are fitted to the encoder's features of the training images and read on the test images. With
+    --reference the same is done to a clean encoder, and its success rate is subtracted. The exit status is 0 when the
+    numbers could be measured, whatever they are.
     """
     if (trigger is None) != (target is None):
         raise _usage("trigger", "only one of --trigger and --target", "both or neither", "Add the other.")
+    if reference is None and reference_card is not None:
+        raise _usage("reference-card", "--reference-card without --reference", "both or neither", "Add the encoder.")
     from core.audit import failures_explained  # torch takes seconds to import, and --help must not
     from core.device import resolve_device
     from core.encoders.load import load_encoder
     from core.evaluation.accuracy import EvaluateConfig
     from core.evaluation.accuracy import evaluate as measure
-    from core.images.labelled import load_labelled
 
     given, where = read_card(card), resolve_device(device)
+    config = EvaluateConfig.model_validate({"probes": [p.value for p in probe]} if probe else {})
     with failures_explained(), ConsoleRun(Console(stderr=True)) as run:
-        loaded = load_encoder(encoder, card=given)
+        loaded, clean = load_encoder(encoder, card=given), None
+        if reference is not None:
+            with _naming({"encoder": "reference", "card": "reference-card"}):
+                clean = load_encoder(reference, card=read_card(reference_card))
         size = loaded.encoder.image_size
-        training = load_labelled(train, size, limit_per_class=limit_per_class)
-        testing = load_labelled(test, size, limit_per_class=limit_per_class)
+        training, testing = (
+            _labelled(train, "train", size, limit_per_class),
+            _labelled(test, "test", size, limit_per_class),
+        )
         known = None if trigger is None or target is None else _known(trigger, target, training.classes, size)
-        evaluation = measure(loaded.encoder.to(where), training, testing, known, EvaluateConfig(), run)
+        evaluation = measure(
+            loaded.encoder.to(where),
+            training,
+            testing,
+            known,
+            config,
+            run,
+            reference=None if clean is None else clean.encoder.to(where),
+            seed=seed,
+        )
     if output_format is Format.JSON:
-        print_json({"encoder": {"name": encoder.name, "sha256": loaded.digest}, **asdict(evaluation)})
+        named = {"encoder": {"name": encoder.name, "sha256": loaded.digest}, "reference": None, "seed": seed}
+        if reference is not None and clean is not None:
+            named["reference"] = {"name": reference.name, "sha256": clean.digest}
+        print_json({**named, **asdict(evaluation)})
     else:
-        _print_table(evaluation)
+        print_evaluation_table(evaluation)
     return 0
 
 
+def _labelled(path: Path, option: str, size: tuple[int, int], limit_per_class: int | None) -> LabelledImages:
+    from core.images.labelled import load_labelled
+
+    # The loader's advice is for the unlabelled images of an audit.
+    with _naming({"images": option}, action={"too_few_images": "Add images to the class folders."}):
+        return load_labelled(path, size, limit_per_class=limit_per_class)
+
+
 def _known(path: Path, target: str, classes: tuple[str, ...], size: tuple[int, int]) -> KnownBackdoor:
+    import torch
+
     from core.evaluation.accuracy import KnownBackdoor
     from core.triggers import AdditiveTrigger, load_trigger
 
@@ -76,34 +130,38 @@ def _known(path: Path, target: str, classes: tuple[str, ...], size: tuple[int, i
     if tuple(pattern.shape[-2:]) != size:
         found = "x".join(map(str, pattern.shape[-2:]))
         raise _usage("trigger", f"a trigger of {found} pixels", f"{size[0]}x{size[1]}, as the encoder", "Resize it.")
+    try:
+        stamped = trigger(torch.zeros(1, 3, *size))
+        fits = stamped.shape == (1, 3, *size) and bool(torch.isfinite(stamped).all())
+    except RuntimeError:
+        fits = False
+    if not fits:
+        found = "arrays that cannot be put on an image of 3 channels, or numbers that are not finite"
+        raise _usage("trigger", found, "arrays of one size, height x width x 3", "Correct the file.")
     # A class may itself be called "3": names go before numbers.
     if target in classes:
         return KnownBackdoor(trigger, classes.index(target))
     if target.isdecimal() and int(target) < len(classes):
         return KnownBackdoor(trigger, int(target))
-    raise _usage("target", f"'{target}'", f"one of {', '.join(classes)}, or its number from 0", "Choose one of these.")
+    some = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    raise _usage("target", f"'{target}'", f"one of {some}, or its number from 0", "Choose one of these.")
 
 
-def _print_table(evaluation: Evaluation) -> None:
-    table = Table(
-        title=f"{evaluation.test_images} test images, {len(evaluation.classes)} classes", title_justify="left"
-    )
-    table.add_column("")
-    for heading in ("per cent", "95% interval"):
-        table.add_column(heading, justify="right")
-    rows = {
-        "clean accuracy (ACC), linear": evaluation.acc,
-        "clean accuracy, kNN": evaluation.knn_acc,
-        "attack success rate (ASR, asr_excl)": evaluation.asr,
-        "called target without any trigger (base)": evaluation.base,
-        "accuracy on triggered images": evaluation.triggered_acc,
-    }
-    for label, rate in rows.items():
-        if rate is not None:
-            table.add_row(label, f"{rate.percent:.1f}", f"{rate.low:.1f} to {rate.high:.1f}")
-    if evaluation.net is not None:
-        table.add_row("ASR - base, percentage points (net)", f"{evaluation.net:.1f}", "")
-    Console().print(table)
+@contextmanager
+def _naming(fields: dict[str, str], action: dict[str, str] | None = None) -> Iterator[None]:
+    """Let a problem name the option it came by: ``{"images": "train"}``; ``action`` is by the problem's code."""
+    try:
+        yield
+    except AuditError as error:
+        problem = error.problem
+        first, dot, rest = problem.field.partition(".")
+        raise type(error)(
+            problem.code,
+            field=fields.get(first, first) + dot + rest,
+            found=problem.found,
+            expected=problem.expected,
+            action=(action or {}).get(problem.code, problem.action),
+        ) from error
 
 
 def _usage(field: str, found: str, expected: str, action: str) -> UsageError:

@@ -1,11 +1,14 @@
 """How good an encoder is, and how well a known backdoor works in it: ACC, ASR and what belongs beside them.
 
-A linear probe (and a kNN monitor) is fitted on labelled training images and read on labelled test images. With a known
-backdoor, four numbers are told apart:
+Probes (``core.evaluation.probes``) are fitted on labelled training images and read on labelled test images. With a
+known backdoor, these are told apart:
 
 * ASR (``asr_excl``): triggered images of other classes that are called the target class;
+* ``asr_all``: the same with the target's own images counted, as BadEncoder and CTRL report it;
 * base: *clean* images of other classes that are called the target class. A weak encoder errs, and the ASR contains it;
-* net = ASR - base, in percentage points: what the backdoor itself does;
+* net = ASR - base, in percentage points: what the trigger does;
+* ``asr_net`` = ASR - the ASR of a clean reference encoder with the same trigger and probe: what the *backdoor* does. A
+  white square moves any encoder's answers, and net contains that;
 * triggered accuracy: accuracy on all triggered images.
 
 This is the only place besides ``core.attacks`` where ground truth may be seen.
@@ -16,27 +19,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from core.config import MethodConfig
-from core.errors import UsageError
-from core.evaluation.neighbours import predict_by_neighbours
-from core.evaluation.rates import Rate, accuracy, called_target
+from core.errors import AuditFailed, UsageError
+from core.evaluation.frozen import frozen
+from core.evaluation.probes import EvaluateConfig, ProbeName, fit_probe
+from core.evaluation.rates import accuracy, all_called_target, called_target, paired_difference
+from core.evaluation.results import Evaluation, ProbeResult, summarise
 from core.images.labelled import LabelledImages
-from core.run import Run, StateDict
-from core.training.linear_probe import fit_linear_probe, unit_features
-from core.types import Encoder, Trigger
+from core.run import Run, StageRun, StateDict
+from core.training.linear_probe import unit_features
+from core.types import Encoder, Features, Trigger
 
-
-class EvaluateConfig(MethodConfig):
-    """Parameters of an evaluation."""
-
-    weight_decay: float = Field(1e-3, ge=0, description="L2 penalty on the probe's weights (not on its bias).")
-    neighbours: int = Field(200, ge=1, description="k of the kNN monitor. BadEncoder, DECREE, CTRL: 200.")
-    temperature: float = Field(
-        0.5, gt=0, description="tau of the kNN's weights exp(cos/tau). BadEncoder: 0.5; CTRL: 0.1."
-    )
+__all__ = ["EvaluateConfig", "Evaluation", "KnownBackdoor", "ProbeResult", "evaluate", "labels_in"]
 
 
 @dataclass(frozen=True)
@@ -47,21 +42,6 @@ class KnownBackdoor:
     target: int
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Rates in per cent. The last four are None when no backdoor was given; ``net`` is in percentage points."""
-
-    acc: Rate
-    knn_acc: Rate
-    test_images: int
-    classes: tuple[str, ...]
-    target_class: str | None = None
-    asr: Rate | None = None
-    base: Rate | None = None
-    net: float | None = None
-    triggered_acc: Rate | None = None
-
-
 def evaluate(
     encoder: Encoder,
     train: LabelledImages,
@@ -69,46 +49,99 @@ def evaluate(
     known: KnownBackdoor | None,
     config: EvaluateConfig,
     run: Run,
+    *,
+    reference: Encoder | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Measure ``encoder``: fit on ``train``, read on ``test``; with ``known``, on triggered test images too.
 
+    ``reference`` is an encoder known to be clean, of the same input size; it gets probes of its own by the same recipe.
+    ``seed`` draws the labels of the 1 % probe and trains the MLP. Features are computed once for all probes, in eval
+    mode; both encoders are left in the mode they were in.
+
     Raises:
-        UsageError: ``test`` has a class that ``train`` has not, or the target is no class.
+        UsageError: ``test`` has a class that ``train`` has not, the target is no class or the only one that was tested,
+            or the reference takes images of another size.
+        AuditFailed: features that are not finite, or a probe's loss that is not.
     """
     labels = labels_in(test, train.classes)
     if known is not None:
         _require_class(known.target, train.classes)
-    features = _CollectedFeatures()
-    for step in run.steps("evaluate", 3 if known else 2, state=features):
-        images, trigger = ((train, None), (test, None), (test, known.trigger if known else None))[step]
-        features.parts.append(unit_features(encoder, images.images, trigger))
-
-    truth = train.labels.to(encoder.device)
-    probe = fit_linear_probe(features.parts[0], truth, len(train.classes), weight_decay=config.weight_decay)
-    clean = probe.predict(features.parts[1]).cpu()
-    by_neighbours = predict_by_neighbours(
-        features.parts[1],
-        features.parts[0],
-        truth,
-        len(train.classes),
-        neighbours=config.neighbours,
-        temperature=config.temperature,
+        _require_other_classes(labels, known.target, train.classes)
+    if reference is not None:
+        _require_same_size(encoder, reference)
+    subject = _predictions(encoder, train, test, known, config, run, seed, field="encoder")
+    others = None
+    if reference is not None:
+        aside = StageRun(run, "reference")
+        others = _predictions(reference, train, test, known, config, aside, seed, field="reference")
+    target = None if known is None else known.target
+    rows = tuple(
+        _measure(name, found, None if others is None else others[name], labels, target)
+        for name, found in subject.items()
     )
-    acc, knn_acc = accuracy(clean, labels), accuracy(by_neighbours.cpu(), labels)
-    if known is None:
-        return Evaluation(acc, knn_acc, len(labels), train.classes)
-    triggered = probe.predict(features.parts[2]).cpu()
-    asr, base = called_target(triggered, labels, known.target), called_target(clean, labels, known.target)
-    return Evaluation(
+    return summarise(rows, len(labels), train.classes, target)
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """One probe's answers on the CPU, ``[N]`` int64: to clean test images and to triggered ones."""
+
+    labels_used: int
+    clean: Tensor
+    triggered: Tensor | None
+
+
+def _predictions(
+    encoder: Encoder,
+    train: LabelledImages,
+    test: LabelledImages,
+    known: KnownBackdoor | None,
+    config: EvaluateConfig,
+    run: Run,
+    seed: int,
+    *,
+    field: str,
+) -> dict[ProbeName, _Predictions]:
+    features = _CollectedFeatures()
+    with frozen(encoder):
+        for step in run.steps("evaluate", 3 if known else 2, state=features):
+            images, trigger = ((train, None), (test, None), (test, known.trigger if known else None))[step]
+            features.parts.append(_finite(unit_features(encoder, images.images, trigger), field))
+    truth = train.labels.to(encoder.device)
+    found = {}
+    for name in config.probes:
+        probe = fit_probe(name, features.parts[0], truth, len(train.classes), config, run, seed=seed)
+        triggered = probe.predict(features.parts[2]).cpu() if known else None
+        found[name] = _Predictions(probe.labels_used, probe.predict(features.parts[1]).cpu(), triggered)
+    return found
+
+
+def _measure(
+    name: str, found: _Predictions, reference: _Predictions | None, labels: Tensor, target: int | None
+) -> ProbeResult:
+    acc = accuracy(found.clean, labels)
+    reference_acc = None if reference is None else accuracy(reference.clean, labels)
+    if found.triggered is None or target is None:
+        return ProbeResult(name, found.labels_used, acc, reference_acc=reference_acc)
+    others = labels != target
+    fooled = found.triggered[others] == target
+    asr_net = reference_asr = None
+    if reference is not None and reference.triggered is not None:
+        reference_asr = called_target(reference.triggered, labels, target)
+        asr_net = paired_difference(fooled, reference.triggered[others] == target)
+    return ProbeResult(
+        name,
+        found.labels_used,
         acc,
-        knn_acc,
-        len(labels),
-        train.classes,
-        target_class=train.classes[known.target],
-        asr=asr,
-        base=base,
-        net=asr.percent - base.percent,
-        triggered_acc=accuracy(triggered, labels),
+        asr=called_target(found.triggered, labels, target),
+        asr_all=all_called_target(found.triggered, target),
+        base=called_target(found.clean, labels, target),
+        net=paired_difference(fooled, found.clean[others] == target),
+        asr_net=asr_net,
+        triggered_acc=accuracy(found.triggered, labels),
+        reference_acc=reference_acc,
+        reference_asr=reference_asr,
     )
 
 
@@ -152,3 +185,38 @@ def _require_class(target: int, classes: tuple[str, ...]) -> None:
             expected=f"an index from 0 to {len(classes) - 1}",
             action="Use the index of a class folder, counted in sorted order.",
         )
+
+
+def _require_other_classes(labels: Tensor, target: int, classes: tuple[str, ...]) -> None:
+    if bool((labels == target).all()):
+        raise UsageError(
+            "no_other_classes",
+            field="test",
+            found=f"test images of the target class '{classes[target]}' only",
+            expected="images of other classes, which the trigger is to turn into the target",
+            action="Add test images of other classes.",
+        )
+
+
+def _require_same_size(encoder: Encoder, reference: Encoder) -> None:
+    if encoder.image_size != reference.image_size:
+        wanted, found = ("x".join(map(str, e.image_size)) for e in (encoder, reference))
+        raise UsageError(
+            "reference_differs",
+            field="reference",
+            found=f"an encoder of {found} pixels",
+            expected=f"{wanted} pixels, as the encoder takes",
+            action="Use a clean encoder of the same input size: the trigger and the images are for that size.",
+        )
+
+
+def _finite(features: Features, field: str) -> Features:
+    if not bool(torch.isfinite(features).all()):
+        raise AuditFailed(
+            "features_not_finite",
+            field=field,
+            found="features of test or training images that are NaN or infinite",
+            expected="finite features",
+            action="Check the card's mean and std, and that the weights are those of a finished training run.",
+        )
+    return features

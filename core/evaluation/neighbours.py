@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from core.types import Features
 
@@ -26,10 +25,11 @@ def predict_by_neighbours(
     Rows are unit vectors. Neighbours vote with weight exp(cosine / ``temperature``): k = 200 and 0.5 in BadEncoder and
     DECREE, 0.1 in CTRL. With fewer than ``neighbours`` in the bank, all vote.
     """
-    votes = functional.one_hot(bank_labels, classes).to(features.dtype)
     predicted = []
     for chunk in features.split(_CHUNK):
         similarity, nearest = (chunk @ bank.T).topk(min(neighbours, len(bank)), dim=1)
         weight = (similarity / temperature).exp()
-        predicted.append((votes[nearest] * weight[:, :, None]).sum(1).argmax(1))
+        # Summed into place: one-hot votes would take k x classes numbers per image, gigabytes for a thousand classes.
+        votes = torch.zeros(len(chunk), classes, dtype=weight.dtype, device=weight.device)
+        predicted.append(votes.scatter_add_(1, bank_labels[nearest], weight).argmax(1))
     return torch.cat(predicted)

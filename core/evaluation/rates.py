@@ -22,6 +22,15 @@ class Rate:
     high: float
 
 
+@dataclass(frozen=True)
+class Difference:
+    """One rate less another, in percentage points, with Newcombe's 95 % confidence interval for paired shares."""
+
+    points: float
+    low: float
+    high: float
+
+
 def rate(hits: int, total: int) -> Rate:
     """The share ``hits / total``.
 
@@ -44,6 +53,45 @@ def wilson_interval(hits: int, total: int, z: float = _Z95) -> tuple[float, floa
     return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
+def paired_difference(first: Tensor, second: Tensor) -> Difference:
+    """Share of True in ``first`` less that in ``second``, both ``[N]`` bool over the *same* N images in one order.
+
+    The interval is Newcombe's for paired shares (Statistics in Medicine 17, 1998, p. 2635, method 10): Wilson's
+    intervals of both, joined with the correlation of the pairs. Images that fool both encoders, or that are called the
+    target with and without the trigger, say nothing about the difference, and the correlation takes them out.
+
+    Raises:
+        ValueError: no images, or not as many in both.
+    """
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise ValueError(f"{tuple(first.shape)} and {tuple(second.shape)} are no pairs")
+    total = len(first)
+    both, neither = int((first & second).sum()), int((~first & ~second).sum())
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    p, q = (both + only_first) / total, (both + only_second) / total
+    p_low, p_high = wilson_interval(both + only_first, total)
+    q_low, q_high = wilson_interval(both + only_second, total)
+    phi = _correlation(both, only_first, only_second, neither)
+
+    def spread(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+
+    low, high = p - q - spread(p - p_low, q_high - q), p - q + spread(p_high - p, q - q_low)
+    return Difference(100 * (p - q), 100 * max(-1.0, low), 100 * min(1.0, high))
+
+
+def _correlation(both: int, only_first: int, only_second: int, neither: int) -> float:
+    """Newcombe's corrected phi of a 2x2 table; 0 where a margin is empty."""
+    total = both + only_first + only_second + neither
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    if margins == 0:
+        return 0.0
+    excess = both * neither - only_first * only_second
+    # A continuity correction of positive correlations, which would else make the interval too narrow.
+    corrected = max(excess - total / 2, 0.0) if excess > 0 else float(excess)
+    return corrected / math.sqrt(margins)
+
+
 def accuracy(predicted: Tensor, labels: Tensor) -> Rate:
     """Images whose predicted class ``[N]`` is their label ``[N]``."""
     return rate(int((predicted == labels).sum()), len(labels))
@@ -60,6 +108,12 @@ def called_target(predicted: Tensor, labels: Tensor, target: int) -> Rate:
     """
     others = labels != target
     return rate(int((predicted[others] == target).sum()), int(others.sum()))
+
+
+def all_called_target(predicted: Tensor, target: int) -> Rate:
+    """Images of *any* class that are called ``target``: on triggered images the ASR of BadEncoder and CTRL
+    (``asr_all``), which counts images that are of the target class and rightly called so."""
+    return rate(int((predicted == target).sum()), len(predicted))
 
 
 def false_positives(confusion: Tensor, target: int) -> Rate:
