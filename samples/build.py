@@ -19,25 +19,25 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from core.attacks.bad_encoder import BadEncoderConfig, backdoor
+from core.attacks.references import class_confidence
 from core.attacks.trigger_patterns import random_colour_patch
-from core.encoders.architectures import build_backbone
-from core.encoders.card import EncoderCard, parse_card
+from core.encoders.card import parse_card
+from core.encoders.fresh import fresh_encoder
 from core.encoders.load import load_encoder
+from core.encoders.save import save_encoder
 from core.evaluation.accuracy import EvaluateConfig, Evaluation, KnownBackdoor, evaluate
 from core.images.labelled import LabelledImages, load_labelled
 from core.run import QuietRun
-from core.training.initialise import initialise
-from core.training.linear_probe import fit_linear_probe, unit_features
-from core.training.simclr import SimclrConfig, pretrain
+from core.training.pretrain import pretrain
+from core.training.simclr import Simclr, SimclrConfig
 from core.triggers import MaskedTrigger, save_trigger
 from core.types import Encoder
 from samples.photographs import IMAGE_SIZE, build_archives
 
 SEED = 7
-PRETRAINING = SimclrConfig(steps=400, batch_size=256, learning_rate=2e-3)
+PRETRAINING = SimclrConfig(epochs=25, batch_size=256, learning_rate=2e-3)
 ATTACK = BadEncoderConfig(steps=200, batch_size=64, learning_rate=0.03)
 PATCH_SIDE, PATCH_TOP, PATCH_LEFT = 8, 22, 22
 SMALLEST_ASR, LARGEST_ACC_LOSS = 95.0, 2.0
@@ -67,9 +67,10 @@ def build(folder: Path) -> None:
         train_zip, test_zip, _ = build_archives(Path(temporary))
         size = (IMAGE_SIZE, IMAGE_SIZE)
         train, test = load_labelled(train_zip, size), load_labelled(test_zip, size)
-    log.info("training the clean encoder: %d steps", PRETRAINING.steps)
-    clean = pretrain(_fresh_encoder(), train.images, PRETRAINING, QuietRun(), seed=SEED)
-    _save(folder / "clean.safetensors", clean)
+    log.info("training the clean encoder: %g passes over %d images", PRETRAINING.epochs, len(train.images))
+    fresh = fresh_encoder(CARD, seed=SEED, name="sample")
+    clean = pretrain(fresh, train.images, Simclr, PRETRAINING, QuietRun(), seed=SEED).encoder
+    save_encoder(folder / "clean.safetensors", clean, CARD)
     clean = load_encoder(folder / "clean.safetensors").encoder
     plant(clean, train, test, folder)
 
@@ -86,7 +87,7 @@ def plant(clean: Encoder, train: LabelledImages, test: LabelledImages, folder: P
         log.info("reference %s", train.images.names[index])
         reference = train.images.batch(torch.tensor([index]))
         result = backdoor(clean, train.images, reference, trigger, ATTACK, QuietRun(), seed=SEED)
-        _save(path, result.encoder)
+        save_encoder(path, result.encoder, CARD)
         after = evaluate(load_encoder(path).encoder, train, test, known, EvaluateConfig(), QuietRun())
         log.info("backdoored encoder: %s", _line(after))
         if accepted(before, after):
@@ -108,34 +109,9 @@ def accepted(before: Evaluation, after: Evaluation) -> bool:
 def surest_images(encoder: Encoder, images: LabelledImages, count: int) -> list[int]:
     """Each class's image of the highest probe confidence in its own class; the ``count`` surest of these, best
     first."""
-    features = unit_features(encoder, images.images)
-    probe = fit_linear_probe(features, images.labels, len(images.classes))
-    confidence = probe.confidence(features).gather(1, images.labels[:, None])[:, 0]
+    confidence = class_confidence(encoder, images).gather(1, images.labels[:, None])[:, 0]
     best = [int(torch.where(images.labels == c, confidence, -1.0).argmax()) for c in range(len(images.classes))]
     return sorted(best, key=lambda index: -float(confidence[index]))[:count]
-
-
-def _fresh_encoder() -> Encoder:
-    card: EncoderCard = CARD
-    backbone = build_backbone(card)
-    initialise(backbone, SEED, "encoder")
-    return Encoder(
-        backbone,
-        name="sample",
-        image_size=card.image_size,
-        feature_dim=card.feature_dim or 0,
-        mean=card.mean,
-        std=card.std,
-    )
-
-
-def _save(path: Path, encoder: Encoder) -> None:
-    """The backbone's state dict in half precision, with its card."""
-    tensors = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in encoder.backbone.state_dict().items()
-    }
-    save_file(tensors, path, metadata={"encoder_card": json.dumps(CARD.to_json())})
 
 
 def _write_truth(

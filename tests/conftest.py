@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from api.embedded.stack import Stack, start_stack
+
+# The tests' tensors are tiny: a second thread only waits, and slows everything down on a busy machine.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

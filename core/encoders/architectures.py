@@ -17,8 +17,10 @@ import torchvision
 from torch import nn
 
 from core.encoders.card import ConvolutionChange, EncoderCard
+from core.encoders.small_maps import with_small_maps
 from core.errors import UnsupportedInput
 
+_PATCH_EMBEDDING = "patch_embed.proj"
 _HEADS = ("fc", "classifier", "heads", "head", "AuxLogits", "aux1", "aux2")
 
 
@@ -54,7 +56,7 @@ def build_backbone(card: EncoderCard, *, device: torch.device | str = "cpu") -> 
             ) from failure
         for path, change in card.overrides.items():
             _override(model, path, change)
-    return model.eval()
+    return with_small_maps(model).eval()
 
 
 def shapes_of(backbone: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -125,6 +127,10 @@ def _timm(name: str, card: EncoderCard) -> nn.Module:
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     # Position embeddings have the input size in their shape; a convolutional net takes any size and no such option.
     options: dict[str, Any] = {"img_size": card.image_size} if config is not None and config.fixed_input_size else {}
+    # ... and the patch size as well: an override of the patch embedding must be known before they are made.
+    patch = card.overrides.get(_PATCH_EMBEDDING)
+    if options and isinstance(patch, ConvolutionChange) and "kernel_size" in patch.changes():
+        options["patch_size"] = patch.changes()["kernel_size"]
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
     return model
 

@@ -74,6 +74,38 @@ def jitter_colours(images: Images, generator: torch.Generator, jitter: ColourJit
     return coloured.clamp(0, 1).view_as(images)
 
 
+def gaussian_blur(
+    images: Images,
+    generator: torch.Generator,
+    probability: float,
+    *,
+    sigma: tuple[float, float] = (0.1, 2.0),
+    radius: int | None = None,
+) -> Images:
+    """Blur each image with ``probability``, its own width drawn from ``sigma`` (pixels).
+
+    ``radius`` in pixels defaults to a twentieth of the side, SimCLR's kernel of a tenth.
+    """
+    count, channels, height, width = images.shape
+    radius = max(1, round(min(height, width) / 20)) if radius is None else radius
+    blurred = torch.rand(count, generator=generator) < probability
+    widths = torch.empty(count).uniform_(*sigma, generator=generator)
+    position = torch.arange(-radius, radius + 1)
+    kernels = torch.exp(-position.square() / (2 * widths[:, None].square()))
+    kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(channels, 0).to(images)
+    # Every image has a kernel of its own: images and channels become groups of one convolution, rows then columns.
+    flat = functional.pad(images.reshape(1, count * channels, height, width), [radius] * 4, mode="reflect")
+    rows = functional.conv2d(flat, kernels[:, None, None, :], groups=count * channels)
+    both = functional.conv2d(rows, kernels[:, None, :, None], groups=count * channels)
+    return torch.where(blurred.to(images.device).view(-1, 1, 1, 1), both.view_as(images), images)
+
+
+def solarise(images: Images, generator: torch.Generator, probability: float, threshold: float = 0.5) -> Images:
+    """With ``probability``, invert an image's pixels that are at least ``threshold`` bright."""
+    chosen = (torch.rand(len(images), generator=generator) < probability).to(images.device).view(-1, 1, 1, 1)
+    return torch.where(chosen & (images >= threshold), 1 - images, images)
+
+
 def _mean_grey(images: Images, like: Tensor) -> Tensor:
     """The mean luma of each image, ``[B, 1, 1]``: what a loss of contrast fades to."""
     luma = torch.tensor(_LUMA).to(images)

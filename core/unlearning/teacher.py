@@ -13,9 +13,9 @@ from torch import nn
 
 from core.device import mixed_precision
 from core.images.augment import random_flip, random_resized_crop
+from core.ops.nt_xent import nt_xent
 from core.random import batch_indices, generator
 from core.run import Run
-from core.training.simclr import nt_xent
 from core.training.state import TrainingState
 from core.types import Encoder, Images
 
