@@ -88,15 +88,19 @@ def _layouts(canvas: tuple[int, int], spec: TriggerSpec, config: PoisonedEncoder
     random = generator(0)
     fitting = [(kept, half) for kept, half in both_orders if _place(canvas, half, spec, random) is not None]
     if not fitting:
-        raise trigger_too_large(spec, f"half of an image of {canvas[0]}x{canvas[1]} pixels")
+        raise trigger_too_large(spec, _room(canvas))
     return fitting
 
 
 def _box(canvas: tuple[int, int], half: Box, spec: TriggerSpec, random: torch.Generator) -> Box:
     box = _place(canvas, half, spec, random)
     if box is None:
-        raise trigger_too_large(spec, f"half of an image of {canvas[0]}x{canvas[1]} pixels")
+        raise trigger_too_large(spec, _room(canvas))
     return box
+
+
+def _room(canvas: tuple[int, int]) -> str:
+    return f"what a square crop shows of half an image of {canvas[0]}x{canvas[1]} pixels"
 
 
 def _place(canvas: tuple[int, int], half: Box, spec: TriggerSpec, random: torch.Generator) -> Box | None:

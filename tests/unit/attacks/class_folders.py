@@ -15,7 +15,7 @@ def encoded(pixels, suffix):
     return buffer.getvalue()
 
 
-def labelled_files(per_class=20, size=(32, 32), suffix="jpg"):
+def labelled_files(per_class=10, size=(32, 32), suffix="png"):
     """Name -> bytes; ``size`` is (height, width)."""
     random = np.random.default_rng(0)
     return {

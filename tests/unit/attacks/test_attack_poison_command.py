@@ -25,17 +25,17 @@ def run(tmp_path):
 
 
 def test_json_says_what_was_written(run, tmp_path, capsys):
-    words = "--method noise --preset strong --target owl --target cat --set poison_rate=0.25 --seed 7 --format json"
+    words = "--method noise --preset strong --target owl --target cat --set poison_rate=0.3 --seed 7 --format json"
     assert run(*words.split()) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["poisoned"] == 10 and answer["images"] == 80 and answer["added"] == 0 and answer["classes"] == 4
+    assert answer["poisoned"] == 6 and answer["images"] == 40 and answer["added"] == 0 and answer["classes"] == 4
     assert [row["class"] for row in answer["targets"]] == ["owl", "cat"]
     assert [row["trigger"] for row in answer["targets"]] == [
         {"kind": "noise", "grey_levels": 16.0, "seed": seed} for seed in (0, 1)
     ]
     assert answer["output"] == str(tmp_path / "out.zip") and answer["truth"] == str(tmp_path / "truth.json")
     truth = read_truth(tmp_path / "truth.json")
-    assert truth.seed == 7 and truth.config == {"poison_rate": 0.25} and len(truth.poisoned) == 10
+    assert truth.seed == 7 and truth.config == {"poison_rate": 0.3} and len(truth.poisoned) == 6
 
 
 def test_triggers_are_paired_with_targets_in_their_order(run, tmp_path, capsys):

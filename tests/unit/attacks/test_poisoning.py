@@ -15,9 +15,9 @@ from core.run import QuietRun
 from core.triggers import load_trigger
 from tests.unit.attacks.class_folders import CLASSES, encoded, labelled_files, pixels_of, write_folder, write_zip
 
-RATES = {"ssl-backdoor": 0.5, "ctrl": 0.1, "noise": 0.5, "poisoned-encoder": 0.1, "corrupt-encoder": 0.1}
-"""Of 80 images, 20 a class."""
-EXPECTED = {"ssl-backdoor": 10, "ctrl": 8, "noise": 10, "poisoned-encoder": 8, "corrupt-encoder": 8}
+RATES = {"ssl-backdoor": 0.4, "ctrl": 0.1, "noise": 0.4, "poisoned-encoder": 0.1, "corrupt-encoder": 0.1}
+"""Of 40 images, 10 a class."""
+EXPECTED = dict.fromkeys(RATES, 4)
 ADDING = ("poisoned-encoder", "corrupt-encoder")
 
 
@@ -65,7 +65,7 @@ def test_truth_names_exactly_the_images_that_differ(key, clean, make):
     poisoned = {image.name: image for image in truth.poisoned}
     assert len(poisoned) == EXPECTED[key] == sum(made.poisoned)
     assert made.added == (EXPECTED[key] if key in ADDING else 0)
-    assert len(after) == made.images == truth.images == 80 + made.added
+    assert len(after) == made.images == truth.images == 40 + made.added
     for name, pixels in after.items():
         origin = png(truth.renamed.get(name, name))
         if name in poisoned:
@@ -98,7 +98,7 @@ def test_nothing_but_pixels_tells_poison_from_clean(key, make):
     assert len({(e.date_time, e.external_attr, e.compress_type, e.create_system, len(e.extra)) for e in entries}) == 1
     assert len(chunks) == 1  # the PNG header: size, depth, colour, interlacing
     owls = [name for name in names if name.startswith("owl/")]
-    assert owls == [f"owl/img_{number:04d}.png" for number in range(20 + made.added)]
+    assert owls == [f"owl/img_{number:04d}.png" for number in range(10 + made.added)]
     poisoned = {image.name for image in read_truth(made.truth).poisoned}
     # Neither the last names nor the first are the poisoned ones.
     assert set(owls[-len(poisoned) :]) != poisoned != set(owls[: len(poisoned)])
@@ -109,7 +109,7 @@ def test_ssl_backdoor_changes_the_box_and_nothing_else_and_stays_in_the_middle(c
     before, after = clean_pixels(clean), pixels_of(made.path)
     pattern = (patch_pattern(parse_trigger("colour-patch:side=8,seed=0")) * 255).round().int().permute(1, 2, 0)
     images = read_truth(made.truth).poisoned
-    assert len(images) == 20
+    assert len(images) == 10
     for image in images:
         box = image.box
         inside = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
@@ -119,7 +119,7 @@ def test_ssl_backdoor_changes_the_box_and_nothing_else_and_stays_in_the_middle(c
         assert np.array_equal(outside, before[image.name])
         assert 8 <= box.top <= 16 and 8 <= box.left <= 16
         assert [png(source) for source in image.sources] == [image.name]
-    assert len({(image.box.top, image.box.left) for image in images}) > 5
+    assert len({(image.box.top, image.box.left) for image in images}) > 3
 
 
 @pytest.mark.parametrize(("preset", "decibels"), [("default", 32.0), ("paper", 38.0)])
@@ -161,7 +161,7 @@ def test_added_image_has_the_usual_shape_and_keeps_the_trigger_when_it_is_loaded
     source = write_zip(tmp_path / "wide.zip", labelled_files(size=size))
     made = make(key, source=source, specs=("white-patch:side=6",))
     shorter = min(size)
-    loaded = load_images(made.path, (shorter, shorter))
+    loaded = load_images(made.path, (shorter, shorter), minimum=1)
     cut = ((size[0] - shorter) // 2, (size[1] - shorter) // 2)
     after, truth = pixels_of(made.path), read_truth(made.truth)
     for image in truth.poisoned:
@@ -190,6 +190,19 @@ def test_poisoned_encoder_puts_a_reference_beside_a_triggered_image_of_another_c
         shade = 40 * (1 + CLASSES.index(carrier))
         assert set(np.unique(halves[other])) == {shade, 255} and (halves[other] == 255).sum() == 25
     assert len(layouts) > 1
+
+
+def test_middle_of_the_reference_survives_the_loaders_crop_of_a_wide_set(make, tmp_path):
+    item = np.zeros((32, 64, 3), np.uint8)
+    item[13:19, 29:35] = 255
+    blank = encoded(np.zeros_like(item), "png")
+    files = {f"{c}/{n}.png": encoded(item, "png") if c == "owl" else blank for c in CLASSES for n in range(10)}
+    source = write_zip(tmp_path / "wide.zip", files)
+    made = make("poisoned-encoder", source=source, specs=("noise:grey_levels=1",), arrangement="left-right")
+    loaded = load_images(made.path, (32, 32), minimum=1)
+    for image in read_truth(made.truth).poisoned:
+        shown = loaded.pixels[loaded.names.index(image.name)].amin(0) > 250
+        assert int(shown.sum()) == 36
 
 
 def test_whole_image_trigger_of_poisoned_encoder_is_that_of_the_canvas(make, tmp_path):
@@ -250,12 +263,16 @@ def test_several_targets_have_triggers_and_images_of_their_own(key, make):
         assert np.allclose(getattr(saved, field), expected, atol=1e-6)
 
 
-def test_folder_gives_a_folder_with_the_same_images_as_a_zip(clean, make, tmp_path):
-    folder = write_folder(tmp_path / "clean", labelled_files())
+def test_folder_gives_a_folder_with_the_same_images_as_a_zip(make, tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("folder")
+    jpegs = write_zip(tmp_path_factory.mktemp("jpeg") / "clean.zip", labelled_files(suffix="jpg"))
+    folder = write_folder(tmp_path / "clean", labelled_files(suffix="jpg"))
     from_folder = make("ssl-backdoor", source=folder, name="poisoned", into=tmp_path)
-    from_zip = make("ssl-backdoor")
+    from_zip = make("ssl-backdoor", source=jpegs)
     one, other = pixels_of(from_folder.path), pixels_of(from_zip.path)
     assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    before, poisoned = clean_pixels(jpegs), {image.name for image in read_truth(from_folder.truth).poisoned}
+    assert {name for name in one if not np.array_equal(one[name], before[name])} == poisoned
     assert len({file.stat().st_mtime for file in from_folder.path.rglob("*.png")}) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean", "poisoned", "trigger-0.npz", "truth.json"]
     again = make("ssl-backdoor", source=folder, name="poisoned", into=tmp_path, seed=4, force=True)
@@ -266,16 +283,16 @@ def test_native_sizes_are_kept_and_what_is_too_small_for_the_patch_is_not_chosen
     files = labelled_files(suffix="png")
     small = encoded(np.zeros((12, 70, 3), np.uint8), "png")
     files.update({f"owl/small_{number}.png": small for number in range(5)})
-    made = make("ssl-backdoor", source=write_zip(tmp_path / "mixed.zip", files), poison_rate=0.8)
+    made = make("ssl-backdoor", source=write_zip(tmp_path / "mixed.zip", files), poison_rate=0.6)
     after = pixels_of(made.path)
-    assert made.poisoned == (20,)
+    assert made.poisoned == (9,)
     assert all(after[f"owl/small_{number}.png"].shape == (12, 70, 3) for number in range(5))
 
 
 def test_one_noise_for_all_sizes(make, tmp_path):
     files = labelled_files(suffix="png")
     grey = np.full((64, 64, 3), 128, np.uint8)
-    files.update({f"owl/img_{number:04d}.png": encoded(grey, "png") for number in range(20)})
+    files.update({f"owl/img_{number:04d}.png": encoded(grey, "png") for number in range(10)})
     made = make("noise", source=write_zip(tmp_path / "mixed.zip", files))
     delta = load_trigger(made.triggers[0]).delta.mul(255).round().permute(1, 2, 0).numpy()
     assert delta.shape == (32, 32, 3)
@@ -295,13 +312,13 @@ def test_unusable_files_are_named_and_left_out(make, tmp_path):
     assert set(named) == {"owl/broken.jpg", "cat/list.csv", "README.txt"}
     assert named["README.txt"] == "outside the class folders" and named["cat/list.csv"] == "not an image"
     assert {entry.name for entry in read_truth(made.truth).skipped} == set(named)
-    assert made.images == 80 and made.poisoned == (10,)
+    assert made.images == 40 and made.poisoned == (4,)
 
 
 def test_names_that_would_become_one_stay_two(make, tmp_path):
-    files = {**labelled_files(), "owl/img_0000.png": encoded(np.zeros((32, 32, 3), np.uint8), "png")}
-    made = make("ssl-backdoor", source=write_zip(tmp_path / "twins.zip", files), poison_rate=0.05)
-    assert made.images == 81 == len(pixels_of(made.path))
+    files = {**labelled_files(), "owl/img_0000.bmp": encoded(np.zeros((32, 32, 3), np.uint8), "png")}
+    made = make("ssl-backdoor", source=write_zip(tmp_path / "twins.zip", files), poison_rate=0.1)
+    assert made.images == 41 == len(pixels_of(made.path))
 
 
 def test_every_problem_leaves_nothing_behind(make, tmp_path):
@@ -323,7 +340,7 @@ def test_every_problem_leaves_nothing_behind(make, tmp_path):
         ({"poison_rate": 0.01}, "nothing_to_poison", "less than half an image"),
         ({"colour": 1}, "invalid_parameter", "colour"),
         ({"targets": ("owl", "cat"), "specs": ("white-patch", "white-patch")}, "same_trigger", "its own"),
-        ({"targets": ("owl", "owl"), "poison_rate": 0.6}, "too_few_images", "8 images of class owl"),
+        ({"targets": ("owl", "owl"), "poison_rate": 0.6}, "too_few_images", "4 images of class owl"),
         ({"name": "poisoned"}, "invalid_destination", ".zip"),
     ],
 )
@@ -368,7 +385,7 @@ def test_source_without_class_folders_or_with_few_images_is_unsupported(make, tm
 
 
 def test_nothing_is_replaced_without_force(make, tmp_path):
-    first = make("ssl-backdoor", into=tmp_path, targets=("owl", "cat"))
+    first = make("ssl-backdoor", into=tmp_path, targets=("owl", "cat", "dog"))
     before = first.path.read_bytes()
     with pytest.raises(UsageError, match="--force"):
         make("ssl-backdoor", into=tmp_path, seed=5)
@@ -377,7 +394,7 @@ def test_nothing_is_replaced_without_force(make, tmp_path):
         make("ssl-backdoor", into=tmp_path, name="other.zip")
     again = make("ssl-backdoor", into=tmp_path, seed=5, force=True)
     assert again.path.read_bytes() != before
-    # The second trigger of the set that was replaced must not stay beside one that does not have it.
+    # The other triggers of the set that was replaced must not stay beside one that does not have them.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["poisoned.zip", "trigger-0.npz", "truth.json"]
 
 
@@ -388,7 +405,7 @@ def test_force_destroys_neither_the_source_nor_a_folder_of_somebody_elses(make, 
         with pytest.raises(UsageError) as refused:
             make("ssl-backdoor", source=folder, into=tmp_path, name=name, force=True)
         assert refused.value.problem.code == "invalid_destination"
-    assert (mine / "thesis.txt").read_bytes() == b"years" and len(list(folder.rglob("*.jpg"))) == 80
+    assert (mine / "thesis.txt").read_bytes() == b"years" and len(list(folder.rglob("*.png"))) == 40
 
 
 def test_interrupted_run_leaves_nothing(clean, tmp_path):
@@ -424,5 +441,5 @@ def test_presets_and_default_triggers_are_valid():
 def test_truth_is_plain_json(make):
     document = json.loads(make("ssl-backdoor").truth.read_text())
     assert document["attack"] == "ssl-backdoor" and document["seed"] == 0
-    assert document["config"] == {"poison_rate": 0.5} and document["image_size"] == [32, 32]
+    assert document["config"] == {"poison_rate": 0.4} and document["image_size"] == [32, 32]
     assert set(document["poisoned"][0]) == {"name", "target", "trigger", "box", "sources", "added"}
