@@ -46,7 +46,7 @@ def _rows(probe: ProbeResult) -> list[tuple[str, Rate | Difference, float]]:
         ("  of the clean reference", probe.reference_acc),
         ("accuracy on triggered images", probe.triggered_acc),
         ("attack success rate (ASR)", probe.asr),
-        ("  target's own images counted", probe.asr_all),
+        ("  target's own counted too", probe.asr_all),
         ("  without any trigger (base)", probe.base),
         ("  of the clean reference", probe.reference_asr),
     ]

@@ -108,7 +108,8 @@ def test_evaluate_measures_accuracy_and_a_trigger_that_does_all(files: Path, tmp
     archive = ["--train", tmp_path / "labelled.zip", "--test", tmp_path / "labelled.zip"]
     truth = ["--trigger", tmp_path / "all.npz", "--target", "class-2"]
     few = ["--limit-per-class", "25", "--format", "json"]
-    done = encoder_audit("evaluate", files / "encoder.safetensors", *archive, *truth, *few)
+    probes = ["--probe", "linear", "--probe", "linear-1pct", "--reference", files / "encoder.safetensors"]
+    done = encoder_audit("evaluate", files / "encoder.safetensors", *archive, *truth, *few, *probes)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["classes"] == ["class-0", "class-1", "class-2", "class-3"]
@@ -117,6 +118,25 @@ def test_evaluate_measures_accuracy_and_a_trigger_that_does_all(files: Path, tmp
     # The same image everywhere gets one and the same answer.
     assert document["asr"]["percent"] in (0.0, 100.0)
     assert document["net"] == pytest.approx(document["asr"]["percent"] - document["base"]["percent"])
+    assert [(row["name"], row["labels_used"]) for row in document["probes"]] == [("linear", 100), ("linear-1pct", 4)]
+    # The encoder is its own reference here: nothing is left.
+    assert [row["asr_net"]["points"] for row in document["probes"]] == [0, 0]
+    assert document["reference"]["sha256"] == document["encoder"]["sha256"]
+    assert document["seed"] == 0 and document["knn_acc"] is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        (["--probe", "svm"], "arguments"),
+        (["--reference", "nowhere.pt"], "reference"),
+        (["--reference-card", "x"], "reference-card"),
+    ],
+)
+def test_evaluate_names_the_option_at_fault(wrong: list[str], field: str, files: Path) -> None:
+    archive = ["--train", files / "images.zip", "--test", files / "images.zip"]
+    done = encoder_audit("evaluate", files / "encoder.safetensors", *archive, *wrong, "--format", "json")
+    assert (done.returncode, json.loads(done.stdout)["error"]["field"]) == (4, field)
 
 
 @pytest.mark.parametrize("half", [["--trigger", "x.npz"], ["--target", "cat"]])

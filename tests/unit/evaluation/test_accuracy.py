@@ -82,7 +82,7 @@ EVERY_PROBE = EvaluateConfig(
     probes=("knn", "linear", "linear-1pct", "mlp"),
     neighbours=20,
     few_labels_share=0.1,
-    mlp=MlpProbeConfig(epochs=15, batch_size=50, learning_rate=3e-3),
+    mlp=MlpProbeConfig(epochs=15, batch_size=50, least_steps=1, learning_rate=3e-3),
 )
 
 

@@ -13,7 +13,8 @@ from core.evaluation.probes import EvaluateConfig, fit_probe
 from core.run import QuietRun
 
 CLASSES = 43
-QUICK = EvaluateConfig(neighbours=5, few_labels_share=0.2, mlp=MlpProbeConfig(epochs=12, batch_size=32))
+ONE_EPOCH = MlpProbeConfig(epochs=1, least_steps=1)
+QUICK = EvaluateConfig(neighbours=5, few_labels_share=0.2, mlp=MlpProbeConfig(epochs=12, batch_size=32, least_steps=1))
 
 
 def clusters(count, seed, noise=0.35):
@@ -54,9 +55,7 @@ def test_mlp_is_badencoders_and_its_seeds():
     assert shapes == [(512, 512), (256, 512), (10, 256)]
     assert (OFFICIAL.epochs, OFFICIAL.batch_size, OFFICIAL.learning_rate) == (500, 64, 1e-4)
     features, labels = clusters(86, 0)
-    fits = [
-        fit_mlp_probe(features, labels, CLASSES, MlpProbeConfig(epochs=1), QuietRun(), seed=seed) for seed in (0, 0, 1)
-    ]
+    fits = [fit_mlp_probe(features, labels, CLASSES, ONE_EPOCH, QuietRun(), seed=seed) for seed in (0, 0, 1)]
     logits = [fit(features).detach() for fit in fits]
     assert torch.equal(logits[0], logits[1]) and not torch.equal(logits[0], logits[2])
 
@@ -72,10 +71,23 @@ def test_dropout_halves_the_first_layer_and_keeps_its_mean():
     assert float(dropped.mean() / whole.mean()) == pytest.approx(1, abs=0.03)
 
 
+def test_small_sets_get_their_steps_and_the_official_recipe_its_epochs():
+    class Counting(QuietRun):
+        def steps(self, name, total, *, state=None):
+            counted.append(total)
+            return iter(range(0))
+
+    features, labels = clusters(86, 0)
+    counted = []
+    for config in (MlpProbeConfig(epochs=3, batch_size=40, least_steps=10), OFFICIAL):
+        fit_mlp_probe(features, labels, CLASSES, config, Counting(), seed=0)
+    assert counted == [4, 500]
+
+
 def test_runaway_mlp_is_said_so():
     features, labels = clusters(86, 0)
     with pytest.raises(AuditFailed, match="loss"):
-        fit_mlp_probe(features * torch.nan, labels, CLASSES, MlpProbeConfig(epochs=1), QuietRun(), seed=0)
+        fit_mlp_probe(features * torch.nan, labels, CLASSES, ONE_EPOCH, QuietRun(), seed=0)
 
 
 def test_a_probe_is_fitted_once_and_must_exist():
