@@ -15,10 +15,14 @@ import typer
 from typer.exceptions import TyperException
 
 from core.cli.answer import print_problem
+from core.cli.attack_backdoor_command import backdoor
+from core.cli.attack_poison_command import poison
 from core.cli.audit_commands import detect, purify
 from core.cli.evaluate_command import evaluate
 from core.cli.exit_codes import ExitCode
 from core.cli.methods_command import methods
+from core.cli.pretrain_command import pretrain
+from core.cli.zoo_command import build
 from core.errors import AuditError, Cancelled, Problem, UsageError
 
 COMMANDS: Mapping[str, Callable[..., int]] = {
@@ -26,7 +30,13 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "purify": purify,
     "evaluate": evaluate,
     "methods": methods,
+    "pretrain": pretrain,
 }
+GROUPS: Mapping[str, tuple[str, Mapping[str, Callable[..., int]]]] = {
+    "attack": ("Make backdoored data and encoders, to test audits on.", {"poison": poison, "backdoor": backdoor}),
+    "zoo": ("Collections of encoders with their truth.", {"build": build}),
+}
+"""Commands with commands of their own: name -> (help, its commands)."""
 ENTRY_POINTS = "encoder_audit.commands"
 """Other packages bring commands of their own (``serve``); ``core`` knows only this name."""
 
@@ -76,7 +86,12 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     app.callback()(_common)
     for name, command in COMMANDS.items():
         app.command(name)(command)
-    if not arguments or arguments[0] not in COMMANDS:
+    for name, (explanation, commands) in GROUPS.items():
+        group = typer.Typer(help=explanation, no_args_is_help=True)
+        for own_name, command in commands.items():
+            group.command(own_name)(command)
+        app.add_typer(group, name=name)
+    if not arguments or arguments[0] not in {*COMMANDS, *GROUPS}:
         for entry_point in sorted(entry_points(group=ENTRY_POINTS), key=lambda found: found.name):
             _add(app, entry_point)
     return app

@@ -15,6 +15,7 @@ from rich.table import Table
 from core.cli.answer import Format, print_json
 from core.cli.audit_commands import Debug, Force, OutputFormat, Preset, Seed, SetValues
 from core.cli.console_run import ConsoleRun
+from core.cli.method_settings import read_settings
 from core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def poison(
     from core.audit import failures_explained
 
     attack = find_poisoning(method)
-    values = {**attack.preset(preset or "default"), **_settings(settings or [])}
+    values = {**attack.preset(preset or "default"), **read_settings(settings or [], "poison_rate=0.5")}
     specs = _triggers(trigger or [], [attack.default_trigger(preset or "default", i) for i in range(len(target))])
     pairs = list(zip(target, specs, strict=True))
     with failures_explained(), ConsoleRun(Console(stderr=True)) as run:
@@ -80,23 +81,6 @@ def _triggers(texts: Sequence[str], defaults: Sequence[TriggerSpec]) -> Sequence
             action="Pair them, in the same order.",
         )
     return [parse_trigger(text) for text in texts]
-
-
-def _settings(texts: Sequence[str]) -> dict[str, str]:
-    """``KEY=VALUE`` each; the values become numbers when the attack's parameters are checked."""
-    values = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(
-                "invalid_setting",
-                field="set",
-                found=f"'{text}'",
-                expected="KEY=VALUE, as in --set poison_rate=0.5",
-                action="Correct it.",
-            )
-        values[key] = value
-    return values
 
 
 def _summary(attack: str, seed: int, pairs: Sequence[tuple[str, TriggerSpec]], poisoned: PoisonedSet) -> dict[str, Any]:

@@ -97,3 +97,20 @@ def _first_of_each(names: list[str], class_of: dict[str, str], limit: int) -> li
         if taken[class_of[name]] <= limit:
             chosen.append(name)
     return chosen
+
+
+def require_class(label: str, classes: tuple[str, ...], *, field: str = "class") -> int:
+    """The index of class ``label``.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if label not in classes:
+        raise UsageError(
+            "unknown_class",
+            field=field,
+            found=f"'{label}'",
+            expected=f"one of {', '.join(classes[:50])}",
+            action="Use the name of a class folder.",
+        )
+    return classes.index(label)

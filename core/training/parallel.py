@@ -27,6 +27,15 @@ def process_group(device: torch.device) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
+def local_device(device: torch.device) -> torch.device:
+    """The GPU of this process: under ``torchrun`` each takes the one of its number on the machine."""
+    if device.type != "cuda" or not distributed.is_torchelastic_launched():
+        return device
+    own = torch.device("cuda", distributed.get_node_local_rank())
+    torch.cuda.set_device(own)
+    return own
+
+
 def world_size() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from core.attacks.bad_encoder import BadEncoderConfig, backdoor, freeze_batch_norm, three_losses
+from core.attacks.bad_encoder import BadEncoderConfig, backdoor, three_losses
+from core.attacks.planting import StepFeatures, freeze_batch_norm
 from core.attacks.trigger_patterns import white_patch
 from core.checkpoint import load_checkpoint, save_checkpoint
 from core.errors import AuditFailed
@@ -46,9 +47,16 @@ def scene():
 
 
 def test_losses_are_the_papers_cosines():
-    features = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [5.0, 0.0], [1.0, 0.0], [0.0, 4.0]])
-    clean_target, reference_target = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[2.0, 2.0]])
-    effectiveness, reference, utility = three_losses(features, clean_target, reference_target)
+    effectiveness, reference, utility = three_losses(
+        StepFeatures(
+            triggered=torch.tensor([[2.0, 0.0], [0.0, 3.0]]),
+            clean=torch.tensor([[1.0, 1.0], [5.0, 0.0]]),
+            augmented=torch.tensor([[1.0, 0.0]]),
+            reference=torch.tensor([[0.0, 4.0]]),
+            clean_target=torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
+            reference_target=torch.tensor([[2.0, 2.0]]),
+        )
+    )
     # triggered (2,0), (0,3) against the reference's own (0,4): cosines 0 and 1
     assert float(effectiveness) == pytest.approx(-0.5)
     # augmented reference (1,0) against (2,2); clean (1,1), (5,0) against (1,0)
@@ -57,11 +65,12 @@ def test_losses_are_the_papers_cosines():
 
 
 def test_gradient_of_the_effectiveness_flows_through_both_sides():
-    features = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    three_losses(features, torch.ones(2, 4), torch.ones(1, 4))[0].backward()
-    gradient = features.grad
-    assert gradient[:2].abs().sum() > 0 and gradient[5].abs().sum() > 0
-    assert gradient[2:5].abs().sum() == 0
+    random = torch.Generator().manual_seed(0)
+    parts = [torch.randn(2, 4, generator=random).requires_grad_() for _ in range(4)]
+    three_losses(StepFeatures(*parts, clean_target=torch.ones(2, 4), reference_target=torch.ones(2, 4)))[0].backward()
+    triggered, clean, augmented, reference = parts
+    assert triggered.grad.abs().sum() > 0 and reference.grad.abs().sum() > 0
+    assert clean.grad is None and augmented.grad is None
 
 
 def test_batch_norm_is_frozen_and_restored():

@@ -1,0 +1,1 @@
+"""A zoo: encoders built from a declarative list, clean and backdoored, each measured and with its truth attached."""

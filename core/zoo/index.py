@@ -1,0 +1,89 @@
+"""What a finished zoo shows: ``index.json`` for programs, a table in Markdown for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.zoo.record import EncoderRecord, read_record, write_json
+from core.zoo.workshop import Workshop
+
+INDEX_FORMAT = "encoder-audit-zoo-index/1"
+_HEADINGS = (
+    "encoder", "trained by", "architecture", "attack", "ACC", "ACC 1 %", "ASR", "base", "net", "ASR 1 %", "net 1 %",
+    "epochs", "seconds", "images/s", "filed as",
+)  # fmt: skip
+
+
+def records(shop: Workshop) -> list[EncoderRecord]:
+    """The records of the zoo's encoders, in the recipe's order."""
+    found = [read_record(shop.record_path(entry.name)) for entry in shop.recipe.encoders]
+    return [record for record in found if record is not None]
+
+
+def write_index(shop: Workshop) -> None:
+    """``index.json``: each encoder's file, truth and record, by name."""
+    rows = {
+        record.name: {
+            "weights": str(shop.weights(record.name, accepted=record.accepted).relative_to(shop.output)),
+            "truth": f"truth/{record.name}.json",
+            "record": f"records/{record.name}.json",
+            "sha256": record.sha256,
+            "accepted": record.accepted,
+            "backdoored": record.attack is not None and record.accepted,
+        }
+        for record in records(shop)
+    }
+    write_json(shop.output / "index.json", {"format": INDEX_FORMAT, "zoo": shop.recipe.name, "encoders": rows})
+
+
+def table(shop: Workshop) -> str:
+    """The zoo as a Markdown table: rates in per cent, net in points over the clean reference."""
+    rows = [_row(shop, record) for record in records(shop)]
+    lines = [_line(_HEADINGS), _line(["---"] * 4 + ["---:"] * 10 + ["---"])]
+    return "\n".join([*lines, *(_line(row) for row in rows)]) + "\n"
+
+
+def _row(shop: Workshop, record: EncoderRecord) -> list[str]:
+    entry = next(entry for entry in shop.recipe.encoders if entry.name == record.name)
+    origin = entry if entry.base is None else next(e for e in shop.recipe.encoders if e.name == entry.base)
+    assert origin.card is not None and origin.training is not None
+    full, few = (_probe(record, name) for name in ("linear", "linear-1pct"))
+    attack = "" if record.attack is None else str(record.attack["method"])
+    filed = "clean" if record.attack is None else "backdoored" if record.accepted else "failed attack"
+    return [
+        record.name,
+        origin.training.method,
+        origin.card.architecture.partition("/")[2],
+        attack,
+        _rate(full, "acc"),
+        _rate(few, "acc"),
+        _rate(full, "asr"),
+        _rate(full, "base"),
+        _net(full),
+        _rate(few, "asr"),
+        _net(few),
+        "" if record.epochs is None else f"{record.epochs:g}",
+        f"{record.seconds:.0f}",
+        f"{record.images_per_second:.0f}",
+        filed,
+    ]
+
+
+def _probe(record: EncoderRecord, name: str) -> Mapping[str, Any]:
+    probes: Sequence[Mapping[str, Any]] = record.evaluation["probes"]
+    return next(probe for probe in probes if probe["name"] == name)
+
+
+def _rate(probe: Mapping[str, Any], name: str) -> str:
+    rate = probe.get(name)
+    return "" if rate is None else f"{rate['percent']:.1f}"
+
+
+def _net(probe: Mapping[str, Any]) -> str:
+    net = probe.get("asr_net")
+    return "" if net is None else f"{net['points']:+.1f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
