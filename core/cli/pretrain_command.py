@@ -79,7 +79,7 @@ def pretrain(
     chosen = parse_card(given) if given is not None else training_card(architecture, input_size, stem=stem)
     where = local_device(resolve_device(device))
     with failures_explained(), process_group(where), ConsoleRun(Console(stderr=True)) as run:
-        data = load_images(images, chosen.image_size, minimum=config.batch_size)
+        data = load_images(images, chosen.image_size)
         key = fingerprint(method, config.model_dump(), chosen.to_json(), data.digest, seed)
         watched = None if monitor is None else _monitor(images, monitor, chosen)
         started = time.monotonic()

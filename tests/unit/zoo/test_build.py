@@ -1,0 +1,109 @@
+"""A zoo built end to end, of the smallest encoders there are."""
+
+import json
+
+import pytest
+
+import core.evaluation.acceptance as acceptance
+from core.run import QuietRun
+from core.zoo.index import table, write_index
+from core.zoo.recipe import load_recipe
+from core.zoo.record import read_record
+from core.zoo.schedule import build_in_order, unbuilt
+from core.zoo.workshop import Workshop
+from tests.unit.zoo.test_recipe import shop_of, written
+
+NAMES = ["clean", "planted", "poisoned"]
+
+
+def build(shop, names):
+    return {result.name: result for result in build_in_order(shop, names, lambda name: QuietRun())}
+
+
+def few_steps(recipe):
+    recipe["encoders"][1]["backdoor"]["set"] = {"steps": 2, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zoo")
+    shop = shop_of(folder, written(folder, few_steps))
+    # Two steps make no backdoor: the floors are lowered for those who look at what is filed where.
+    patch = pytest.MonkeyPatch()
+    patch.setattr(acceptance, "SMALLEST_ASR", -1.0)
+    patch.setattr(acceptance, "LARGEST_ACC_LOSS", 100.0)
+    results = build(shop, NAMES)
+    patch.undo()
+    return shop, results
+
+
+def test_each_encoder_is_filed_with_its_truth(built):
+    shop, results = built
+    assert all(result.problem is None for result in results.values())
+    assert shop.weights("clean").is_file() and shop.weights("planted").is_file()
+    truth = json.loads((shop.output / "truth" / "planted.json").read_text())
+    assert (truth["attack"], truth["target_name"], truth["trigger"]) == ("bad-encoder", "cat", "planted.npz")
+    assert truth["hard"] is False
+    clean = json.loads((shop.output / "truth" / "clean.json").read_text())
+    assert clean["trigger"] is None
+
+
+def test_an_attack_below_its_floor_is_not_filed_as_backdoored(built):
+    shop, results = built
+    assert results["poisoned"].record.accepted is False
+    assert "below the floor" in results["poisoned"].record.reason
+    assert not shop.weights("poisoned").exists() and shop.weights("poisoned", accepted=False).is_file()
+
+
+def test_the_record_says_how_it_was_made(built):
+    shop, _ = built
+    record = read_record(shop.record_path("clean"))
+    assert record.steps == 10 and record.seed == 3 and record.epochs == 1
+    assert record.curve[-1][0] == 10 and record.curve[-1][2] is not None
+    assert {"torch", "lightly"} <= set(record.versions)
+    few = next(probe for probe in record.evaluation["probes"] if probe["name"] == "linear-1pct")
+    assert few["labels_used"] == 4
+
+
+def test_what_is_built_is_not_built_again_until_its_recipe_changes(built, tmp_path):
+    shop, _ = built
+    assert unbuilt(shop) == []
+
+    def change(recipe):
+        few_steps(recipe)
+        recipe["encoders"][0]["seed"] = 4
+
+    changed = Workshop(load_recipe(written(tmp_path, change)), shop.data, shop.output, shop.device)
+    assert unbuilt(changed) == NAMES
+    shop.weights("planted").rename(tmp_path / "away")
+    assert unbuilt(shop) == ["planted"]
+    (tmp_path / "away").rename(shop.weights("planted"))
+
+
+def test_the_same_recipe_gives_the_same_weights(built, tmp_path):
+    shop, results = built
+    again = Workshop(shop.recipe, shop.data, tmp_path, shop.device)
+    assert build(again, ["clean"])["clean"].record.sha256 == results["clean"].record.sha256
+
+
+def test_index_and_table_name_every_encoder(built):
+    shop, _ = built
+    write_index(shop)
+    index = json.loads((shop.output / "index.json").read_text())
+    assert list(index["encoders"]) == NAMES
+    assert [index["encoders"][name]["backdoored"] for name in NAMES] == [False, True, False]
+    for row in index["encoders"].values():
+        assert (shop.output / row["weights"]).is_file() and (shop.output / row["truth"]).is_file()
+    lines = table(shop).splitlines()
+    assert len(lines) == 2 + len(NAMES) and len({line.count("|") for line in lines}) == 1
+    assert "failed attack" in lines[4]
+
+
+def test_nothing_is_built_on_an_encoder_that_failed(tmp_path):
+    def change(recipe):
+        few_steps(recipe)
+        recipe["defaults"]["training"]["set"]["learning_rate"] = 1e30
+
+    results = build(shop_of(tmp_path, written(tmp_path, change)), NAMES)
+    assert list(results) == ["clean"]
+    assert results["clean"].problem.code == "loss_not_finite"
