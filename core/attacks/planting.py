@@ -103,12 +103,10 @@ def plant(
                 clean_target = teacher(clean)
             everything = torch.cat([as_stored(trigger(clean)), clean, augmented, reference])
             features = student(everything.contiguous(memory_format=torch.channels_last)).float()
-        parts = features.split([len(clean), len(clean), len(reference), len(reference)])
-        total, losses = step_loss(
-            StepFeatures(*parts, clean_target=clean_target.float(), reference_target=reference_target),
-            step,
-            state.scalars,
-        )
+        sizes = [len(clean), len(clean), len(reference), len(reference)]
+        triggered, kept, augmented_features, own_reference = features.split(sizes)
+        seen = StepFeatures(triggered, kept, augmented_features, own_reference, clean_target.float(), reference_target)
+        total, losses = step_loss(seen, step, state.scalars)
         require_finite(total, step)
         state.optimiser.zero_grad()
         total.backward()

@@ -118,7 +118,8 @@ def _train(shop: Workshop, entry: EncoderRecipe, sets: SetPaths, run: Run) -> _M
     card, seed = _card(entry), _seed(shop, entry)
     row = find_trainer(entry.training.method)
     config = configured(row.config, row.presets, entry.training, "training")
-    source, backdoors, attack = sets.train, (), None
+    source, attack = sets.train, None
+    backdoors: tuple[tuple[str, TriggerSpec], ...] = ()
     if entry.poisoning is not None:
         targets = targets_of(entry.poisoning)
         backdoors = tuple(targets)
