@@ -46,7 +46,7 @@ contract: $(STAMP) ## Write api/contract/ from the catalogue, the report and the
 	$(BIN)/python -m core.contract $(GENERATED)
 	$(BIN)/python -m api.openapi $(GENERATED)
 
-bench: $(STAMP) ## Speed of the detection stages against the encoder's bare passes
+bench: $(STAMP) ## Speed of audits and of training against the bare passes of the same encoder
 	$(BIN)/python -m pytest -q -s tests/benchmarks
 
 up: ## Start the service in containers (PostgreSQL, Valkey, S3, API, worker)

@@ -1,8 +1,8 @@
 """Self-supervised training against the bare forward and backward pass of the same network over the same views.
 
-What is missing to 1.00 is what views, heads, losses, momentum copies and the optimiser cost. A momentum copy's forward
-pass (MoCo, BYOL) is part of the method and counts against it. Bare passes run before and after, and their mean is taken:
-a machine's speed drifts. Printed, never asserted.
+What is missing to 1.00 is what views, heads, losses, momentum copies and the optimiser cost; a momentum copy's forward
+pass (MoCo, BYOL) is part of the method and counts against it. Bare passes run before and after, and their mean is
+taken: a machine's speed drifts. Printed, never asserted.
 """
 
 from __future__ import annotations
