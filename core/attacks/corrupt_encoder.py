@@ -29,10 +29,10 @@ import torch
 from pydantic import Field
 
 from core.attacks.composition import centre_crop, cover, halves, middle_square, paste, paste_image
-from core.attacks.poison_plan import Box, Poison, PoisoningConfig, Target, draw, number_of, pick, require_kind
+from core.attacks.poison_plan import Box, Poison, PoisoningConfig, Target, draw, number_of, pick
 from core.attacks.source_set import Pixels, SourceSet
 from core.attacks.stamp import CENTRAL, place, stamp_patch
-from core.attacks.trigger_spec import PATCHES, TriggerSpec, trigger_too_large
+from core.attacks.trigger_spec import PATCHES, Kind, TriggerSpec, trigger_too_large
 from core.random import generator
 
 _KEY = "corrupt-encoder"
@@ -44,6 +44,7 @@ class CorruptEncoderConfig(PoisoningConfig):
     """Parameters of CorruptEncoder."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"plus": {"support_share": 0.2}, "paper": {}}
+    trigger_kinds: ClassVar[tuple[Kind, ...]] = PATCHES
     default_triggers: ClassVar[Mapping[str, TriggerSpec]] = {
         "default": TriggerSpec(kind="colour-patch", side=6),
         "paper": TriggerSpec(kind="colour-patch", side=40),
@@ -70,7 +71,6 @@ def plan(source: SourceSet, targets: Sequence[Target], config: CorruptEncoderCon
     Raises:
         UsageError: a trigger that is no patch or does not fit, or too few images of a target class.
     """
-    require_kind(targets, PATCHES, "CorruptEncoder")
     count = number_of(config.poison_rate, len(source.names), "the set")
     support_pairs = round(config.support_share * count)
     poisons = []

@@ -21,16 +21,17 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from core.attacks.poison_plan import Poison, PoisoningConfig, Target, number_of, require_kind
+from core.attacks.poison_plan import Poison, PoisoningConfig, Target, number_of
 from core.attacks.source_set import SourceSet
 from core.attacks.stamp import stamped_images
-from core.attacks.trigger_spec import TriggerSpec
+from core.attacks.trigger_spec import Kind, TriggerSpec
 
 
 class CtrlConfig(PoisoningConfig):
     """Parameters of CTRL."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
+    trigger_kinds: ClassVar[tuple[Kind, ...]] = ("spectral",)
     default_triggers: ClassVar[Mapping[str, TriggerSpec]] = {
         "default": TriggerSpec(kind="spectral", magnitude=100),
         "paper": TriggerSpec(kind="spectral", magnitude=50),
@@ -45,8 +46,7 @@ def plan(source: SourceSet, targets: Sequence[Target], config: CtrlConfig, *, se
     """The images of the target classes that get the spectral trigger.
 
     Raises:
-        UsageError: a trigger of another kind, or too few images in a target class.
+        UsageError: too few images in a target class.
     """
-    require_kind(targets, ("spectral",), "CTRL")
     counts = [number_of(config.poison_rate, len(source.names), "the set")] * len(targets)
     return stamped_images(source, targets, counts, "ctrl", seed)

@@ -18,16 +18,17 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from core.attacks.poison_plan import Poison, PoisoningConfig, Target, number_of, require_kind
+from core.attacks.poison_plan import Poison, PoisoningConfig, Target, number_of
 from core.attacks.source_set import SourceSet
 from core.attacks.stamp import stamped_images
-from core.attacks.trigger_spec import TriggerSpec
+from core.attacks.trigger_spec import Kind, TriggerSpec
 
 
 class NoiseConfig(PoisoningConfig):
     """Parameters of the random-noise attack."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"strong": {}, "patch": {}}
+    trigger_kinds: ClassVar[tuple[Kind, ...]] = ("noise", "noise-patch", "blended")
     default_triggers: ClassVar[Mapping[str, TriggerSpec]] = {
         "default": TriggerSpec(kind="noise", grey_levels=8),
         "strong": TriggerSpec(kind="noise", grey_levels=16),
@@ -45,7 +46,6 @@ def plan(source: SourceSet, targets: Sequence[Target], config: NoiseConfig, *, s
     Raises:
         UsageError: a trigger that is no noise or is too large, or too few images.
     """
-    require_kind(targets, ("noise", "noise-patch", "blended"), "the noise attack")
     counts = [
         number_of(config.poison_rate, len(source.of_class(target.label)), f"class {target.label}") for target in targets
     ]

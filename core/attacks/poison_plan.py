@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 
 from core.attacks.source_set import Pixels, SourceSet
-from core.attacks.trigger_spec import TriggerSpec
+from core.attacks.trigger_spec import Kind, TriggerSpec
 from core.config import MethodConfig
 from core.errors import UsageError
 from core.random import generator
@@ -20,10 +20,12 @@ _SHOWN_CLASSES = 50
 
 class PoisoningConfig(MethodConfig):
     """Base of every poisoning attack's parameters. ``presets``: name -> values that differ from the defaults;
-    ``default_triggers``: preset -> the trigger where none is named, always with ``default``."""
+    ``default_triggers``: preset -> the trigger where none is named, always with ``default``; ``trigger_kinds``: those
+    that the attack can use."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     default_triggers: ClassVar[Mapping[str, TriggerSpec]]
+    trigger_kinds: ClassVar[tuple[Kind, ...]] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -158,18 +160,18 @@ def find_targets(source: SourceSet, targets: Sequence[tuple[str, TriggerSpec]]) 
     return [Target(index, label, spec) for index, (label, spec) in enumerate(targets)]
 
 
-def require_kind(targets: Sequence[Target], kinds: Sequence[str], attack: str) -> None:
+def require_kind(triggers: Iterable[TriggerSpec], kinds: Sequence[Kind], attack: str) -> None:
     """Refuse triggers that ``attack`` cannot use.
 
     Raises:
         UsageError: a trigger that is not of one of ``kinds``.
     """
-    for target in targets:
-        if target.trigger.kind not in kinds:
+    for spec in triggers:
+        if spec.kind not in kinds:
             raise UsageError(
                 "wrong_trigger_kind",
                 field="trigger",
-                found=f"the trigger {target.trigger.kind}",
+                found=f"the trigger {spec.kind}",
                 expected=f"one that {attack} can use: {', '.join(kinds)}",
                 action="Choose one of these, or another attack.",
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.attacks import corrupt_encoder, ctrl, noise, poisoned_encoder, poisoned_set, source_set, ssl_backdoor
-from core.attacks.poison_plan import Poison, PoisoningConfig, Target, find_targets
+from core.attacks.poison_plan import Poison, PoisoningConfig, Target, find_targets, require_kind
 from core.attacks.poisoned_set import PoisonedSet, write_poisoned_set
 from core.attacks.set_destination import check_destination
 from core.attacks.source_set import SourceSet, open_source
@@ -132,6 +132,7 @@ def poison(
     """
     attack = find_poisoning(attack_key)
     config = _config(attack, config_values)
+    require_kind([spec for _, spec in targets], attack.config.trigger_kinds, attack.title)
     check_destination(source, output, force=force)
     # Each image is decoded in both stages and encoded in the second.
     run.plan({source_set.STAGE: 1, poisoned_set.STAGE: 3})

@@ -21,16 +21,17 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from core.attacks.poison_plan import Poison, PoisoningConfig, Target, number_of, require_kind
+from core.attacks.poison_plan import Poison, PoisoningConfig, Target, number_of
 from core.attacks.source_set import SourceSet
 from core.attacks.stamp import stamped_images
-from core.attacks.trigger_spec import PATCHES, TriggerSpec
+from core.attacks.trigger_spec import PATCHES, Kind, TriggerSpec
 
 
 class SslBackdoorConfig(PoisoningConfig):
     """Parameters of SSL-Backdoor."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
+    trigger_kinds: ClassVar[tuple[Kind, ...]] = PATCHES
     default_triggers: ClassVar[Mapping[str, TriggerSpec]] = {
         "default": TriggerSpec(kind="colour-patch", side=8),
         "paper": TriggerSpec(kind="colour-patch", side=50),
@@ -47,7 +48,6 @@ def plan(source: SourceSet, targets: Sequence[Target], config: SslBackdoorConfig
     Raises:
         UsageError: a trigger that is no patch or is too large, or too few images.
     """
-    require_kind(targets, PATCHES, "SSL-Backdoor")
     counts = [
         number_of(config.poison_rate, len(source.of_class(target.label)), f"class {target.label}") for target in targets
     ]

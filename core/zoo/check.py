@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.attacks.backdooring import find_backdooring
+from core.attacks.poison_plan import require_kind
 from core.attacks.poisoning import find_poisoning
 from core.attacks.trigger_spec import build_trigger, parse_trigger
 from core.config import MethodConfig, parse_config
@@ -70,7 +71,9 @@ def _check(entry: EncoderRecipe, card: EncoderCard, classes: tuple[str, ...] | N
     if entry.poisoning is not None:
         poisoning = find_poisoning(entry.poisoning.method)
         configured(poisoning.config, poisoning.presets, entry.poisoning, "poisoning")
-        for label, spec in targets_of(entry.poisoning):
+        targets = targets_of(entry.poisoning)
+        require_kind([spec for _, spec in targets], poisoning.config.trigger_kinds, poisoning.title)
+        for label, spec in targets:
             build_trigger(spec, card.image_size)
             labels.append(label)
     if entry.backdoor is not None:

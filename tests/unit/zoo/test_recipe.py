@@ -109,6 +109,10 @@ def test_what_does_not_fit_is_refused_on_reading(tmp_path, change, said):
         (planted(method="worse-encoder"), "planted: method"),
         (planted(preset="none"), "planted: backdoor.preset"),
         (planted(set={"steps": 0}), "planted: backdoor.steps"),
+        (
+            lambda recipe: recipe["encoders"][2]["poisoning"]["targets"][0].update(trigger="spectral"),
+            "poisoned: trigger",
+        ),
         (lambda recipe: recipe["encoders"][2]["poisoning"]["set"].update(poison_rate=0), "poisoning.poison_rate"),
         (lambda recipe: recipe["encoders"][2]["poisoning"]["set"].update(poison_rate=1.5), "poisoning.poison_rate"),
         (
