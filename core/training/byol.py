@@ -46,6 +46,7 @@ class ByolConfig(TrainingConfig):
                 "target_momentum": 0.99,
                 "grey_probability": 0.1,
             },
+            "96px": {"epochs": 100, "smallest_crop": 0.08, "blur_probability": (1.0, 0.1), "target_momentum": 0.99},
             "ctrl": {
                 "epochs": 800,
                 "batch_size": 512,

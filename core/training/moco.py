@@ -52,6 +52,7 @@ class MocoConfig(TrainingConfig):
                 "queue": 65536,
                 "blur_probability": (0.5, 0.5),
             },
+            "96px": {"epochs": 100, "queue": 16384, "blur_probability": (0.5, 0.5)},
             "cifar": {
                 "epochs": 1000,
                 "optimiser": "sgd",

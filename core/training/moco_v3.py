@@ -48,6 +48,7 @@ class MocoV3Config(TrainingConfig):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {
+            "96px": {"epochs": 100, "smallest_crop": 0.08, "blur_probability": (1.0, 0.1), "hidden_dim": 2048},
             "patchsearch": {
                 "epochs": 200,
                 "batch_size": 1024,
@@ -60,7 +61,7 @@ class MocoV3Config(TrainingConfig):
                 "blur_probability": (1.0, 0.1),
                 "solarise_probability": (0.0, 0.2),
                 "cut_mix": True,
-            }
+            },
         }
     )
 

@@ -48,6 +48,7 @@ class SimclrConfig(TrainingConfig):
                 "weight_decay": 5e-4,
                 "warm_up": 0.0125,
             },
+            "96px": {"epochs": 100, "smallest_crop": 0.08, "blur_probability": (0.5, 0.5)},
             "224px": {
                 "epochs": 200,
                 "optimiser": "sgd",

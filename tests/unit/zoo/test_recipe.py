@@ -11,7 +11,9 @@ from core.errors import AuditError, UnsupportedInput
 from core.zoo.check import check_recipe
 from core.zoo.recipe import load_recipe
 from core.zoo.workshop import Workshop
-from tests.unit.attacks.class_folders import labelled_files, write_zip
+from tests.unit.attacks.class_folders import labelled_files, write_folder, write_zip
+
+ZOO = Path(__file__).parents[3] / "zoo"
 
 RECIPE = {
     "format": "encoder-audit-zoo/1",
@@ -71,8 +73,14 @@ def test_a_sound_recipe_passes_every_check(tmp_path):
 
 @pytest.mark.parametrize("name", ["cifar10-cpu", "paper"])
 def test_the_recipes_that_ship_are_recipes(name):
-    recipe = load_recipe(Path(__file__).parents[3] / "zoo" / f"{name}.yaml")
+    recipe = load_recipe(ZOO / f"{name}.yaml")
     assert len({entry.name for entry in recipe.encoders}) == len(recipe.encoders) > 3
+
+
+def test_the_papers_settings_fit_sets_of_their_form(tmp_path):
+    for half in ("train", "val"):
+        write_folder(tmp_path / "imagenet100" / half, {"n02106550/a.png": b"", "n01440764/a.png": b""})
+    check_recipe(Workshop(load_recipe(ZOO / "paper.yaml"), tmp_path, tmp_path / "out", torch.device("cpu")))
 
 
 def rename(recipe):
