@@ -21,6 +21,7 @@ from core.kinds.purify import purify
 from core.methods import Choice, Detect, Method, Unlearn
 from core.recovery import decree, ssldefender
 from core.run import Run
+from core.unlearning import fine_pruning, fine_tuning
 from core.unlearning import ssldefender as distillation
 
 LARGEST_SEED = 2**53 - 1
@@ -63,6 +64,28 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
         config=distillation.UnlearningConfig,
         apply=distillation.unlearn,
         stage_plan=distillation.stage_plan,
+    ),
+    Method(
+        key="fine-tuning",
+        title="Fine-tuning on clean images",
+        description=(
+            "A baseline that uses no trigger: contrastive training of a copy on the clean images, anchored to the "
+            "given encoder's features."
+        ),
+        config=fine_tuning.FineTuningConfig,
+        apply=fine_tuning.unlearn,
+        stage_plan=fine_tuning.stage_plan,
+    ),
+    Method(
+        key="fine-pruning",
+        title="Fine-pruning",
+        description=(
+            "A baseline that uses no trigger: cuts the channels that clean images leave silent, as long as clean "
+            "features stay, then fine-tunes. For convolutional networks."
+        ),
+        config=fine_pruning.FinePruningConfig,
+        apply=fine_pruning.unlearn,
+        stage_plan=fine_pruning.stage_plan,
     ),
 )
 """Purification methods; the first is the default."""
