@@ -21,6 +21,7 @@ from core.kinds.purify import purify
 from core.methods import Choice, Detect, Method, Unlearn
 from core.recovery import decree, ssldefender
 from core.run import Run
+from core.unlearning import fine_pruning, fine_tuning, nad, random_triggers, ssl_kd
 from core.unlearning import ssldefender as distillation
 
 LARGEST_SEED = 2**53 - 1
@@ -63,6 +64,61 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
         config=distillation.UnlearningConfig,
         apply=distillation.unlearn,
         stage_plan=distillation.stage_plan,
+    ),
+    Method(
+        key="fine-tuning",
+        title="Fine-tuning on clean images",
+        description=(
+            "A baseline that uses no trigger: contrastive training of a copy on the clean images, anchored to the "
+            "given encoder's features."
+        ),
+        config=fine_tuning.FineTuningConfig,
+        apply=fine_tuning.unlearn,
+        stage_plan=fine_tuning.stage_plan,
+    ),
+    Method(
+        key="fine-pruning",
+        title="Fine-pruning",
+        description=(
+            "A baseline that uses no trigger: cuts the channels that clean images leave silent, as long as clean "
+            "features stay, then fine-tunes. For convolutional networks."
+        ),
+        config=fine_pruning.FinePruningConfig,
+        apply=fine_pruning.unlearn,
+        stage_plan=fine_pruning.stage_plan,
+    ),
+    Method(
+        key="nad",
+        title="NAD attention distillation",
+        description=(
+            "A baseline that uses no trigger: fine-tunes a teacher on the clean images and makes the encoder's "
+            "attention and features follow it. For convolutional networks."
+        ),
+        config=nad.NadConfig,
+        apply=nad.unlearn,
+        stage_plan=nad.stage_plan,
+    ),
+    Method(
+        key="ssl-kd",
+        title="SSL-KD distillation",
+        description=(
+            "A baseline that uses no trigger: fine-tunes a teacher on the clean images and distils its features into "
+            "the encoder, with a contrastive and a cosine term."
+        ),
+        config=ssl_kd.SslKdConfig,
+        apply=ssl_kd.unlearn,
+        stage_plan=ssl_kd.stage_plan,
+    ),
+    Method(
+        key="random-triggers",
+        title="Unlearning of random triggers",
+        description=(
+            "The control for the default: the same unlearning with random patches and noise in place of the recovered "
+            "triggers."
+        ),
+        config=random_triggers.RandomTriggersConfig,
+        apply=random_triggers.unlearn,
+        stage_plan=random_triggers.stage_plan,
     ),
 )
 """Purification methods; the first is the default."""

@@ -13,8 +13,9 @@ class Unlearning:
 
     ``drift`` is 1 - mean cosine between purified and original features on held-back clean images (0: nothing moved);
     ``neighbour_agreement`` is the share of their nearest neighbours that stayed the same. ``residual_similarity`` is
-    the mean pairwise cosine of triggered features after unlearning, ``initial_similarity`` the same before.
-    ``history`` holds the loss of each step, ``steps`` how many were taken, ``notes`` what the utility guard did.
+    the mean pairwise cosine of triggered features after unlearning, ``initial_similarity`` the same before (both 0
+    where no trigger was given). ``history`` holds the loss of each step, ``steps`` how many were taken, ``notes`` what
+    the utility guard did.
     """
 
     student: Encoder

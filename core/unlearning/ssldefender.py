@@ -39,10 +39,11 @@ from core.run import Run
 from core.training.finite import require_finite
 from core.training.state import TrainingState
 from core.types import Encoder, Features, Images, ImageSet, Trigger
+from core.unlearning.clean_training import warm_then_cosine
 from core.unlearning.result import Unlearning
 from core.unlearning.stamping import stamp_each
 from core.unlearning.teacher import TEACHER_STAGE, fine_tuned_teacher
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import HeldBack, hold_back
 
 STAGE = "unlearn"
 LOOK_EVERY = 10
@@ -139,7 +140,7 @@ def unlearn(
             expected="at least one recovered trigger",
             action="Run a detection first; an encoder in which nothing was found needs no unlearning.",
         )
-    train, held_back = _split(images, encoder, seed)
+    train, held_back = hold_back(images, encoder.device, seed)
     teacher = fine_tuned_teacher(encoder, train, config.teacher_steps, config.batch_size, run, seed=seed)
     student = _student(encoder, config)
     guard = HeldBack(encoder, held_back, triggers)
@@ -148,7 +149,7 @@ def unlearn(
     for step in run.steps(STAGE, config.steps, state=progress):
         if progress.stopped:
             break
-        _schedule(state.optimiser, step, config)
+        warm_then_cosine(state.optimiser, config.learning_rate, step, config.steps)
         random = generator(seed, STAGE, "draw", step)
         clean = _view(train[batch_indices(len(train), config.batch_size, seed, STAGE, step)], config, random)
         triggered = stamp_each(clean, triggers, progress.weights, config.jitter, random)
@@ -203,14 +204,6 @@ def _sliced_distance(first: Features, second: Features, directions: Tensor) -> T
     return sliced_wasserstein(unit(first) * scale, unit(second) * scale, directions)
 
 
-def _split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:
-    """Six sevenths to train on, the rest (at most 256) held back to guard, on the encoder's device."""
-    order = torch.randperm(len(images), generator=generator(seed, STAGE, "split"))
-    held_back = max(8, len(images) // 7)
-    everything = images.batch(order, encoder.device)
-    return everything[held_back:], everything[: min(held_back, 256)]
-
-
 def _student(encoder: Encoder, config: UnlearningConfig) -> Encoder:
     student = copy.deepcopy(encoder).train().requires_grad_(True).to(memory_format=torch.channels_last)
     if not config.train_batch_norm:
@@ -222,13 +215,6 @@ def _student(encoder: Encoder, config: UnlearningConfig) -> Encoder:
 
 def _optimiser(student: Encoder, config: UnlearningConfig) -> torch.optim.SGD:
     return torch.optim.SGD(student.parameters(), lr=config.learning_rate, momentum=config.momentum)
-
-
-def _schedule(optimiser: torch.optim.Optimizer, step: int, config: UnlearningConfig) -> None:
-    """Ten steps of warm-up, then a cosine to zero."""
-    warm = min(1.0, (step + 1) / 10)
-    for group in optimiser.param_groups:
-        group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
 def _view(images: Images, config: UnlearningConfig, random: torch.Generator) -> Images:

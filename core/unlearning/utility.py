@@ -9,8 +9,17 @@ from torch import Tensor
 
 from core.device import mixed_precision
 from core.ops.cosine import mean_direction, paired_similarity, pairwise_similarity, similarity_to, unit
-from core.types import Encoder, Images, Trigger
+from core.random import generator
+from core.types import Encoder, Images, ImageSet, Trigger
 from core.unlearning.result import Unlearning
+
+
+def hold_back(images: ImageSet, device: torch.device, seed: int) -> tuple[Images, Images]:
+    """Six sevenths to train on, the rest (at most 256) held back to guard, on ``device``."""
+    order = torch.randperm(len(images), generator=generator(seed, "unlearn", "split"))
+    held_back = max(8, len(images) // 7)
+    everything = images.batch(order, device)
+    return everything[held_back:], everything[: min(held_back, 256)]
 
 
 class HeldBack:
@@ -21,7 +30,7 @@ class HeldBack:
         self._before = _features(original, images)
         triggered = [_features(original, trigger(images)) for trigger in triggers]
         self._led_to = [mean_direction(features) for features in triggered]
-        self._initial = max(float(pairwise_similarity(features)) for features in triggered)
+        self._initial = max((float(pairwise_similarity(features)) for features in triggered), default=0.0)
 
     def drift(self, student: Encoder) -> float:
         """1 - mean cosine between the student's and the original's clean features."""
@@ -54,8 +63,9 @@ class HeldBack:
         )
 
     def _triggered_similarity(self, encoder: Encoder) -> float:
-        """The strongest trigger's mean pairwise cosine."""
-        return max(float(pairwise_similarity(_features(encoder, trigger(self._images)))) for trigger in self._triggers)
+        """The strongest trigger's mean pairwise cosine; 0 without triggers."""
+        triggered = (_features(encoder, trigger(self._images)) for trigger in self._triggers)
+        return max((float(pairwise_similarity(features)) for features in triggered), default=0.0)
 
 
 def _neighbour_agreement(before: Tensor, after: Tensor, neighbours: int = 5) -> float:

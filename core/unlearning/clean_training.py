@@ -1,0 +1,149 @@
+"""Training a copy of the encoder on clean images alone: the loop that the label-free baselines share.
+
+A baseline gives the loss of a batch; the loop draws the batches, steps the weights, stops when clean features run away
+and resumes exactly. BatchNorm is frozen, statistics and weights: a few hundred images would replace the statistics of
+the whole training set, the usual reason why a fine-tuned encoder loses accuracy.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from core.config import MethodConfig
+from core.device import mixed_precision
+from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
+from core.random import batch_indices, generator
+from core.run import Run
+from core.training.finite import require_finite
+from core.training.state import TrainingState
+from core.types import Encoder, Features, Images
+from core.unlearning.utility import HeldBack
+
+LOOK_EVERY = 10
+"""Steps between two looks at the drift of held-back images."""
+
+Objective = Callable[[Images, torch.Generator], Tensor]
+"""The loss, a scalar, of a batch of clean images; views are drawn from the generator."""
+
+
+class CleanTrainingConfig(MethodConfig):
+    """What every baseline's training has."""
+
+    steps: int = Field(200, ge=1, le=20000, description="Steps of training on the clean images.")
+    batch_size: int = Field(128, ge=2, le=4096, description="Clean images per step.")
+    learning_rate: float = Field(0.003, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum.")
+    crop: float = Field(0.4, gt=0, le=1, description="Smallest area of the random crop, as a share of the image.")
+    max_drift: float = Field(
+        0.25,
+        gt=0,
+        le=2,
+        description="Stop when held-back clean features have moved further (1 - cosine). In no paper.",
+    )
+
+
+def train_on_clean(
+    student: Encoder,
+    images: Images,
+    objective: Objective,
+    config: CleanTrainingConfig,
+    run: Run,
+    stage: str,
+    *,
+    seed: int,
+    guard: HeldBack | None = None,
+    after_step: Callable[[], None] | None = None,
+) -> CleanTraining:
+    """Minimise ``objective`` over the weights of ``student``, in place; ``guard`` holds it to ``max_drift``.
+
+    Raises:
+        AuditFailed: the loss is no longer finite.
+    """
+    weights = _trainable(student)
+    state = TrainingState({"student": student}, torch.optim.SGD(weights, config.learning_rate, config.momentum))
+    progress = CleanTraining(state)
+    for step in run.steps(stage, config.steps, state=progress):
+        if progress.stopped:
+            break
+        warm_then_cosine(state.optimiser, config.learning_rate, step, config.steps)
+        chosen = images[batch_indices(len(images), config.batch_size, seed, stage, step)]
+        loss = objective(chosen, generator(seed, stage, "draw", step))
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimiser.step()
+        if after_step is not None:
+            after_step()
+        progress.history.append(require_finite(loss, step))
+        run.log(loss=progress.history[-1])
+        if guard is not None and step % LOOK_EVERY == LOOK_EVERY - 1:
+            progress.stopped = guard.drift(student) > config.max_drift
+    student.requires_grad_(False).eval()
+    return progress
+
+
+def copy_to_train(encoder: Encoder) -> Encoder:
+    """A copy in eval mode (BatchNorm and dropout frozen), laid out for training."""
+    return copy.deepcopy(encoder).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def warm_then_cosine(optimiser: torch.optim.Optimizer, rate: float, step: int, total: int) -> None:
+    """Set the rate of ``step``: ten steps of warm-up, within a cosine to zero."""
+    warm = min(1.0, (step + 1) / 10)
+    for group in optimiser.param_groups:
+        group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def two_views_in_one(images: Images, crop: float, random: torch.Generator) -> Images:
+    """``[2B, 3, H, W]``: rows i and B + i are two views of image i (mirror, crop, colours)."""
+    doubled = torch.cat([images, images])
+    cropped = random_resized_crop(random_flip(doubled, random), random, scale=(crop, 1.0))
+    return jitter_colours(cropped, random, ColourJitter())
+
+
+def features_of(encoder: Encoder, images: Images) -> Features:
+    """Features ``[B, D]`` fp32, with gradients where the encoder's weights take them."""
+    with mixed_precision(encoder.device):
+        features: Features = encoder(images.contiguous(memory_format=torch.channels_last))
+    return features.float()
+
+
+class CleanTraining:
+    """The training state with the losses so far: a resumed run must report the same."""
+
+    def __init__(self, training: TrainingState) -> None:
+        self._training = training
+        self.history: list[float] = []
+        self.stopped = False
+
+    def notes(self, config: CleanTrainingConfig) -> tuple[str, ...]:
+        """What the guard did, for the report."""
+        if not self.stopped:
+            return ()
+        return (f"Stopped after {len(self.history)} steps: clean features moved by more than {config.max_drift}.",)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"training": self._training.state_dict(), "history": list(self.history), "stopped": self.stopped}
+
+    def load_state_dict(self, state: Any) -> None:
+        self._training.load_state_dict(state["training"])
+        self.history, self.stopped = list(state["history"]), state["stopped"]
+
+
+def _trainable(student: Encoder) -> list[nn.Parameter]:
+    """All weights but BatchNorm's, told to take gradients."""
+    weights = [
+        weight
+        for layer in student.modules()
+        if not isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        for weight in layer.parameters(recurse=False)
+    ]
+    for weight in weights:
+        weight.requires_grad_(True)
+    return weights
