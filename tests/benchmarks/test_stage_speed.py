@@ -128,7 +128,10 @@ def test_detection(method, encoder: Encoder) -> None:
 
 @pytest.mark.parametrize("method", PURIFICATION, ids=lambda method: method.key)
 def test_purification(method, encoder: Encoder) -> None:
-    config = chosen("purify", {"purification": {"method": method.key, "steps": STEPS}})["purification"].config
+    steps = {
+        name: STEPS for name, field in method.config.model_fields.items() if name.endswith("steps") and field.default
+    }
+    config = chosen("purify", {"purification": {"method": method.key, **steps}})["purification"].config
     subject, clock = counted(encoder)
     mask = torch.zeros(1, SIZE, SIZE)
     mask[:, -6:, -6:] = 1
