@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from core.training.cut_mix import Mixture
 from core.types import Encoder, Images
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A student encoder with all that its loss needs: heads, momentum copies, queues.
 
     Everything that changes from step to step is in the state dict, so that training can resume exactly. Random
@@ -24,9 +25,9 @@ class Objective(nn.Module):
         super().__init__()
         self.student = student
 
+    @abstractmethod
     def forward(self, first: Images, second: Images, mixture: Mixture | None, random: torch.Generator) -> Tensor:
         """The loss of two views ``[B, 3, H, W]``, a scalar; ``mixture`` if the first views (the queries) are mixed."""
-        raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
         """Called once the optimiser has moved; ``progress`` in (0, 1] is the share of the training that is done."""

@@ -8,28 +8,13 @@ from torch.nn import functional
 from core.attacks.bad_encoder import BadEncoderConfig, backdoor, three_losses
 from core.attacks.planting import StepFeatures, freeze_batch_norm
 from core.attacks.trigger_patterns import white_patch
-from core.checkpoint import load_checkpoint, save_checkpoint
 from core.errors import AuditFailed
 from core.run import QuietRun
 from tests.planted import planted_encoder_for_training, planted_images
+from tests.unit.training.interrupted_run import InterruptedRun
 
 TRIGGER = white_patch((32, 32), 8, 20, 20)
 CONFIG = BadEncoderConfig(steps=8, batch_size=16, learning_rate=0.02)
-
-
-class InterruptedRun(QuietRun):
-    def __init__(self, path, after=None, start=0):
-        self.path, self.after, self.start = path, after, start
-
-    def steps(self, name, total, *, state=None):
-        if self.start:
-            state.load_state_dict(load_checkpoint(self.path))
-        for step in range(self.start, total):
-            if step == self.after:
-                save_checkpoint(self.path, state.state_dict())
-                raise KeyboardInterrupt
-            yield step
-        save_checkpoint(self.path, state.state_dict())
 
 
 def weights(encoder):

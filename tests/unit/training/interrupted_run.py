@@ -5,7 +5,7 @@ from core.run import QuietRun
 
 
 class InterruptedRun(QuietRun):
-    """Stops after ``after`` steps and writes the checkpoint; a second run starts there."""
+    """Stops after ``after`` steps and writes the checkpoint, as it does at the end; a second run starts there."""
 
     def __init__(self, path, after=None, start=0):
         self.path, self.after, self.start = path, after, start
@@ -18,3 +18,4 @@ class InterruptedRun(QuietRun):
                 save_checkpoint(self.path, state.state_dict())
                 raise KeyboardInterrupt
             yield step
+        save_checkpoint(self.path, state.state_dict())
