@@ -41,6 +41,21 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def is_gpu(device: torch.device) -> bool:
+    """Whether ``device`` is a GPU."""
+    return device.type == "cuda"
+
+
+def numbered_gpu(number: int) -> torch.device:
+    """GPU ``number`` of this machine."""
+    return torch.device("cuda", number)
+
+
+def collective_backend(device: torch.device) -> str:
+    """What processes that train together on such devices speak with one another."""
+    return "nccl" if is_gpu(device) else "gloo"
+
+
 def fast_bf16(device: torch.device) -> bool:
     """Whether bf16 matrix products run on the device's own units, rather than being emulated."""
     if device.type == "cuda":

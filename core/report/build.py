@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from core.device import is_gpu
 from core.kinds.findings import Findings
 from core.methods import Choice
 from core.recovery.detection import Detection
@@ -140,6 +141,6 @@ def _explanation(findings: Findings) -> str:
 
 
 def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
+    if is_gpu(device):
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)

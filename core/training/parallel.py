@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from core.device import collective_backend, is_gpu, numbered_gpu
+
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
@@ -20,7 +22,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     if not distributed.is_torchelastic_launched():
         yield
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group(collective_backend(device))
     try:
         yield
     finally:
@@ -29,9 +31,9 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 def local_device(device: torch.device) -> torch.device:
     """The GPU of this process: under ``torchrun`` each takes the one of its number on the machine."""
-    if device.type != "cuda" or not distributed.is_torchelastic_launched():
+    if not is_gpu(device) or not distributed.is_torchelastic_launched():
         return device
-    own = torch.device("cuda", distributed.get_node_local_rank())
+    own = numbered_gpu(distributed.get_node_local_rank())
     torch.cuda.set_device(own)
     return own
 
@@ -57,6 +59,6 @@ def distribute(module: nn.Module) -> nn.Module:
     if world_size() == 1:
         return module
     device = next(module.parameters()).device
-    if device.type == "cuda":
+    if is_gpu(device):
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+    return DistributedDataParallel(module, device_ids=[device] if is_gpu(device) else None)
