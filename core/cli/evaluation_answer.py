@@ -33,6 +33,8 @@ def print_evaluation_table(evaluation: Evaluation) -> None:
         table.add_column(heading, justify="right")
     for probe in evaluation.probes:
         head = [PROBE_TITLES[probe.name], f"{probe.labels_used} labels"]
+        if probe.draws > 1:
+            head.append(f"mean of {probe.draws} draws")
         for number, (label, value, points) in enumerate(_rows(probe)):
             interval = f"{value.low:.1f} to {value.high:.1f}"
             table.add_row(head[number] if number < len(head) else "", label, f"{points:.1f}", interval)

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from core.errors import AuditFailed, UsageError
+from core.evaluation.draws import mean_result
 from core.evaluation.frozen import frozen
-from core.evaluation.probes import EvaluateConfig, ProbeName, fit_probe
+from core.evaluation.probes import EvaluateConfig, ProbeName, draws_of, fit_probe
 from core.evaluation.rates import accuracy, all_called_target, called_target, paired_difference
 from core.evaluation.results import Evaluation, ProbeResult, summarise
 from core.images.labelled import LabelledImages
@@ -56,8 +57,8 @@ def evaluate(
     """Measure ``encoder``: fit on ``train``, read on ``test``; with ``known``, on triggered test images too.
 
     ``reference`` is an encoder known to be clean, of the same input size; it gets probes of its own by the same recipe.
-    ``seed`` draws the labels of the 1 % probe and trains the MLP. Features are computed once for all probes, in eval
-    mode; both encoders are left in the mode they were in.
+    ``seed`` draws the labels of the 1 % probe (several times: the result is the mean) and trains the MLP. Features are
+    computed once for all probes, in eval mode; both encoders are left in the mode they were in.
 
     Raises:
         UsageError: ``test`` has a class that ``train`` has not, the target is no class or the only one that was tested,
@@ -77,8 +78,13 @@ def evaluate(
         others = _predictions(reference, train, test, known, config, aside, seed, field="reference")
     target = None if known is None else known.target
     rows = tuple(
-        _measure(name, found, None if others is None else others[name], labels, target)
-        for name, found in subject.items()
+        mean_result(
+            [
+                _measure(name, found, None if others is None else others[name][draw], labels, target)
+                for draw, found in enumerate(draws)
+            ]
+        )
+        for name, draws in subject.items()
     )
     return summarise(rows, len(labels), train.classes, target)
 
@@ -102,18 +108,20 @@ def _predictions(
     seed: int,
     *,
     field: str,
-) -> dict[ProbeName, _Predictions]:
+) -> dict[ProbeName, list[_Predictions]]:
     features = _CollectedFeatures()
     with frozen(encoder):
         for step in run.steps("evaluate", 3 if known else 2, state=features):
             images, trigger = ((train, None), (test, None), (test, known.trigger if known else None))[step]
             features.parts.append(_finite(unit_features(encoder, images.images, trigger), field))
     truth = train.labels.to(encoder.device)
-    found = {}
+    found: dict[ProbeName, list[_Predictions]] = {}
     for name in config.probes:
-        probe = fit_probe(name, features.parts[0], truth, len(train.classes), config, run, seed=seed)
-        triggered = probe.predict(features.parts[2]).cpu() if known else None
-        found[name] = _Predictions(probe.labels_used, probe.predict(features.parts[1]).cpu(), triggered)
+        for draw in range(draws_of(name, config)):
+            probe = fit_probe(name, features.parts[0], truth, len(train.classes), config, run, seed=seed, draw=draw)
+            triggered = probe.predict(features.parts[2]).cpu() if known else None
+            clean = probe.predict(features.parts[1]).cpu()
+            found.setdefault(name, []).append(_Predictions(probe.labels_used, clean, triggered))
     return found
 
 

@@ -1,8 +1,8 @@
 """The classifiers that are put on an encoder's features to see what can be read off them, by name.
 
-``linear`` and ``linear-1pct`` are logistic regressions (``core.training.linear_probe``) on all labels and on a
-stratified few; ``mlp`` is BadEncoder's classifier and ``mlp-official`` the same at BadEncoder's own training length;
-``knn`` is the weighted nearest-neighbour vote. All of them see the same L2-normalised features.
+``linear`` and ``linear-1pct`` are logistic regressions (``core.training.linear_probe``) on all labels and on
+several draws of a stratified few; ``mlp`` is BadEncoder's classifier and ``mlp-official`` the same at BadEncoder's own
+training length; ``knn`` is the weighted nearest-neighbour vote. All of them see the same L2-normalised features.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ class EvaluateConfig(MethodConfig):
     few_labels_share: float = Field(
         0.01, gt=0, le=1, description="Share of each class's labels for linear-1pct, at least one. PatchSearch: 0.01."
     )
+    few_labels_draws: int = Field(
+        5, ge=1, le=100, description="Draws of those labels; what linear-1pct reports is their mean. Not in the papers."
+    )
     neighbours: int = Field(200, ge=1, description="k of the kNN monitor. BadEncoder, DECREE, CTRL: 200.")
     temperature: float = Field(
         0.5, gt=0, description="tau of the kNN's weights exp(cos/tau). BadEncoder: 0.5; CTRL: 0.1."
@@ -60,10 +63,25 @@ class FittedProbe:
     labels_used: int
 
 
+def draws_of(name: ProbeName, config: EvaluateConfig) -> int:
+    """How often probe ``name`` is fitted, each time on labels drawn anew."""
+    return config.few_labels_draws if name == "linear-1pct" else 1
+
+
 def fit_probe(
-    name: ProbeName, features: Features, labels: Tensor, classes: int, config: EvaluateConfig, run: Run, *, seed: int
+    name: ProbeName,
+    features: Features,
+    labels: Tensor,
+    classes: int,
+    config: EvaluateConfig,
+    run: Run,
+    *,
+    seed: int,
+    draw: int = 0,
 ) -> FittedProbe:
     """Fit probe ``name`` to unit ``features`` ``[N, D]`` and ``labels`` ``[N]`` on the same device.
+
+    ``draw`` (below :func:`draws_of`) says which draw of few labels it is; other probes use all of them.
 
     Raises:
         AuditFailed: an MLP's loss became NaN or infinite.
@@ -82,7 +100,7 @@ def fit_probe(
         return FittedProbe(mlp.predict, len(labels))
     decay, used = config.weight_decay, len(labels)
     if name == "linear-1pct":
-        chosen = stratified(labels, config.few_labels_share, seed, "few labels").to(labels.device)
+        chosen = stratified(labels, config.few_labels_share, seed, "few labels", draw).to(labels.device)
         decay, used = decay * len(labels) / len(chosen), len(chosen)
         features, labels = features[chosen], labels[chosen]
     return FittedProbe(fit_linear_probe(features, labels, classes, weight_decay=decay).predict, used)

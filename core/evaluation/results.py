@@ -14,7 +14,8 @@ class ProbeResult:
     ``labels_used``: labelled training images it was fitted on. ``asr`` is ``asr_excl``: triggered images of other
     classes that are called the target; ``asr_all`` counts images of the target class too; ``base`` is ``asr`` without
     the trigger; ``net`` = asr - base; ``asr_net`` = asr - ``reference_asr``, where the reference is a clean encoder
-    with a probe of its own. None: no backdoor was given, or no reference.
+    with a probe of its own. None: no backdoor was given, or no reference. ``draws``: how many draws of the labels the
+    numbers are the mean of (``core.evaluation.draws``); counts are then summed over the draws.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ProbeResult:
     triggered_acc: Rate | None = None
     reference_acc: Rate | None = None
     reference_asr: Rate | None = None
+    draws: int = 1
 
 
 @dataclass(frozen=True)

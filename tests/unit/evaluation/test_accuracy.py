@@ -93,13 +93,15 @@ def test_every_probe_is_set_against_the_same_probe_of_the_clean_twin(truth, sets
     assert [row.name for row in result.probes] == ["knn", "linear", "linear-1pct", "mlp"]
     assert [row.labels_used for row in result.probes] == [200, 200, 20, 200]
     for row, clean in zip(result.probes, alone.probes, strict=True):
-        assert row.asr_all.total == 120 and row.asr_all.hits >= row.asr.hits
+        assert row.asr_all.total == 120 * row.draws and row.asr_all.hits >= row.asr.hits
         assert (row.reference_acc, row.reference_asr) == (clean.acc, clean.asr)
         assert row.asr_net.points == pytest.approx(row.asr.percent - clean.asr.percent)
         assert row.asr_net.low < row.asr_net.points < row.asr_net.high
-        # The planted direction is a class mean, which lies amid all classes; standardised, it is its own class's.
-        if row.name.startswith("linear"):
+        # The planted direction is a class mean, which lies amid all classes; standardised, it is its own class's. (On
+        # few labels it falls to the target in some draws and to another class in the rest.)
+        if row.name == "linear":
             assert row.asr.percent > 90 and row.asr_net.points > 50
+    assert [row.draws for row in result.probes] == [1, 1, 5, 1]
     first = result.probes[0]
     assert (result.acc, result.asr, result.asr_net) == (first.acc, first.asr, first.asr_net)
     assert result.net == first.net.points and result.knn_acc == first.acc

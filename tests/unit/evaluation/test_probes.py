@@ -39,8 +39,8 @@ def test_few_labels_keep_the_prior_of_many():
     """A penalty of N/n times the full one is scikit-learn's C of the full set: C weighs the *sum* of losses."""
     features, labels = clusters(430, 0, noise=1.0)
     unseen, _ = clusters(430, 1, noise=1.0)
-    probe = fit_probe("linear-1pct", features, labels, CLASSES, QUICK, QuietRun(), seed=3)
-    chosen = stratified(labels, 0.2, 3, "few labels")
+    probe = fit_probe("linear-1pct", features, labels, CLASSES, QUICK, QuietRun(), seed=3, draw=2)
+    chosen = stratified(labels, 0.2, 3, "few labels", 2)
     few = features[chosen]
     mean, deviation = few.mean(0), few.std(0) + 1e-6
     oracle = LogisticRegression(C=1 / (2 * 430 * 1e-3), tol=1e-8, max_iter=2000)
