@@ -73,5 +73,5 @@ def entry_of(shop: Workshop, name: str) -> tuple[EncoderRecipe, EncoderRecipe | 
 
 
 def is_built(shop: Workshop, name: str) -> EncoderRecord | None:
-    """The record of ``name`` if nothing about it has changed since it was built."""
-    return existing_record(shop, entry_of(shop, name)[0])
+    """The record of ``name`` if nothing about it has changed since it was built and measured."""
+    return existing_record(shop, *entry_of(shop, name))

@@ -1,10 +1,14 @@
 """A zoo built end to end, of the smallest encoders there are."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
 import core.evaluation.acceptance as acceptance
+import core.zoo.build as build_module
+import core.zoo.measure as measure
 from core.run import QuietRun
 from core.zoo.index import table, write_index
 from core.zoo.recipe import load_recipe
@@ -78,6 +82,39 @@ def test_what_is_built_is_not_built_again_until_its_recipe_changes(built, tmp_pa
     shop.weights("planted").rename(tmp_path / "away")
     assert unbuilt(shop) == ["planted"]
     (tmp_path / "away").rename(shop.weights("planted"))
+
+
+def test_what_is_measured_otherwise_is_not_trained_again(built, tmp_path, monkeypatch):
+    shop, _ = built
+    copy = Workshop(shop.recipe, shop.data, tmp_path / "copy", shop.device)
+    shutil.copytree(shop.output, copy.output)
+    assert unbuilt(copy) == []
+    monkeypatch.setattr(measure, "FORM", measure.FORM + 1)
+    monkeypatch.setattr(acceptance, "SMALLEST_NET", -100.0)
+    assert unbuilt(copy) == NAMES
+
+    def untouchable(*_, **__):
+        raise AssertionError("trained or planted again")
+
+    monkeypatch.setattr(build_module, "pretrain", untouchable)
+    monkeypatch.setattr(build_module, "find_backdooring", untouchable)
+    results = build(copy, NAMES)
+    assert results["poisoned"].record.accepted is True
+    assert copy.weights("poisoned").is_file() and not copy.weights("poisoned", accepted=False).exists()
+    # Now the planted one is held against the real floors, which its two steps cannot reach.
+    assert results["planted"].record.accepted is False
+    assert copy.weights("planted", accepted=False).is_file() and not copy.weights("planted").exists()
+    assert unbuilt(copy) == []
+
+
+def test_a_backdoor_is_planted_again_when_its_base_is_another(built, tmp_path):
+    shop, _ = built
+    copy = Workshop(shop.recipe, shop.data, tmp_path / "copy", shop.device)
+    shutil.copytree(shop.output, copy.output)
+    base = read_record(copy.record_path("clean"))
+    replace(base, sha256="0" * 64).write(copy.record_path("clean"))
+    assert build_module.made_record(copy, copy.recipe.encoders[1]) is None
+    assert build_module.made_record(copy, copy.recipe.encoders[0]) is not None
 
 
 def test_the_same_recipe_gives_the_same_weights(built, tmp_path):
