@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,14 +81,12 @@ def pretrain(
         data = load_images(images, chosen.image_size)
         key = fingerprint(method, config.model_dump(), chosen.to_json(), data.digest, seed)
         watched = None if monitor is None else _monitor(images, monitor, chosen)
-        started = time.monotonic()
         with checkpoint_folder(output, key, run, say=_say) as resumable:
             fresh = fresh_encoder(chosen, seed=seed, name=output.stem).to(where)
             result = train(fresh, data, row.objective, config, resumable, seed=seed, monitor=watched)
             if rank() == 0:
                 save_encoder(output, result.encoder, chosen)
-        seconds = time.monotonic() - started
-        record = _record(method, preset, config.model_dump(mode="json"), seed, data.digest, result, seconds)
+        record = _record(method, preset, config.model_dump(mode="json"), seed, data.digest, result)
         if rank() == 0:
             output.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if rank() == 0:
@@ -111,7 +108,6 @@ def _record(
     seed: int,
     digest: str,
     result: Pretraining,
-    seconds: float,
 ) -> dict[str, Any]:
     from core.training.checkpoints import versions
 
@@ -123,7 +119,8 @@ def _record(
         "seed": seed,
         "data_digest": digest,
         "steps": result.steps,
-        "seconds": round(seconds, 1),
+        "seconds": round(result.spent.seconds, 1),
+        "cpu_seconds": round(result.spent.cpu_seconds, 1),
         "curve": [{"step": p.step, "loss": p.loss, "knn_acc": p.monitor} for p in result.curve],
         "versions": versions(),
     }

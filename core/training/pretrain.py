@@ -26,6 +26,7 @@ from core.training.finite import require_finite
 from core.training.objective import Objective, ObjectiveFactory
 from core.training.parallel import distribute, rank, share_of, world_size
 from core.training.state import TrainingState
+from core.training.stopwatch import Spent, Stopwatch
 from core.training.views import two_views
 from core.types import Encoder, ImageSet
 
@@ -47,11 +48,12 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A trained encoder in eval mode, and how it came about."""
+    """A trained encoder in eval mode, and how it came about; ``spent`` counts what came before an interruption too."""
 
     encoder: Encoder
     curve: tuple[CurvePoint, ...]
     steps: int
+    spent: Spent
 
 
 def pretrain(
@@ -100,7 +102,7 @@ def pretrain(
             run.log(loss=value, **({} if measured is None else {"monitor": measured}))
     trained = copy.deepcopy(encoder)
     trained.load_state_dict(module.student.state_dict())
-    return Pretraining(trained.eval(), tuple(state.curve), steps)
+    return Pretraining(trained.eval(), tuple(state.curve), steps, state.stopwatch.spent())
 
 
 def planned_steps(count: int, config: TrainingConfig) -> int:
@@ -150,14 +152,16 @@ class _PretrainingState(TrainingState):
     def __init__(self, module: Objective, optimiser: Optimizer) -> None:
         super().__init__({"objective": module}, optimiser)
         self.curve: list[CurvePoint] = []
+        self.stopwatch = Stopwatch()
 
     def state_dict(self) -> StateDict:
         points = [[point.step, point.loss, point.monitor] for point in self.curve]
-        return {**super().state_dict(), "curve": points}
+        return {**super().state_dict(), "curve": points, "spent": self.stopwatch.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self.curve = [CurvePoint(*point) for point in state["curve"]]
+        self.stopwatch.load_state_dict(state["spent"])
 
 
 @lru_cache(maxsize=1)

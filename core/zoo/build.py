@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from core.images.labelled import require_class
 from core.run import Run, StageRun
 from core.training.checkpoints import fingerprint, versions
 from core.training.pretrain import Pretraining, pretrain
+from core.training.stopwatch import Spent, Stopwatch
 from core.training.trainers import find_trainer
 from core.types import Encoder
 from core.zoo.check import configured
@@ -41,7 +41,7 @@ class _Made:
     card: EncoderCard
     steps: int
     epochs: float | None
-    seconds: float
+    spent: Spent
     images: int
     curve: list[list[float | None]]
     attack: Mapping[str, Any] | None
@@ -128,8 +128,9 @@ def _make(shop: Workshop, entry: EncoderRecipe, weights: Path, run: Run) -> Enco
         reason="not measured",
         steps=made.steps,
         epochs=made.epochs,
-        seconds=round(made.seconds, 1),
-        images_per_second=round(made.images / max(made.seconds, 1e-9), 1),
+        seconds=round(made.spent.seconds, 1),
+        cpu_seconds=round(made.spent.cpu_seconds, 1),
+        images_per_second=round(made.images / max(made.spent.seconds, 1e-9), 1),
         curve=made.curve,
         attack=made.attack,
         versions=versions(),
@@ -150,7 +151,6 @@ def _train(shop: Workshop, entry: EncoderRecipe, sets: SetPaths, run: Run) -> _M
     images = read_set(source, card.image_size)
     test = read_set(sets.test, card.image_size)
     encoder = fresh_encoder(card, seed=seed, name=entry.name).to(shop.device)
-    started = time.monotonic()
     result: Pretraining = pretrain(
         encoder,
         images.images,
@@ -166,7 +166,7 @@ def _train(shop: Workshop, entry: EncoderRecipe, sets: SetPaths, run: Run) -> _M
         card=card,
         steps=result.steps,
         epochs=config.epochs,
-        seconds=time.monotonic() - started,
+        spent=result.spent,
         images=result.steps * config.batch_size,
         curve=[[point.step, point.loss, point.monitor] for point in result.curve],
         attack=attack,
@@ -186,7 +186,7 @@ def _plant(shop: Workshop, entry: EncoderRecipe, sets: SetPaths, run: Run) -> _M
     target = require_class(recipe.label, images.classes)
     chosen = surest_images(encoder, images, target, recipe.references or row.references)
     reference = images.images.batch(torch.tensor(chosen), shop.device)
-    started = time.monotonic()
+    stopwatch = Stopwatch()
     trigger = build_trigger(spec, encoder.image_size)
     result = row.backdoor(encoder, images.images, reference, trigger, config, run, seed=seed)
     references = [images.images.names[index] for index in chosen]
@@ -195,7 +195,7 @@ def _plant(shop: Workshop, entry: EncoderRecipe, sets: SetPaths, run: Run) -> _M
         card=base.card,
         steps=config.steps,
         epochs=None,
-        seconds=time.monotonic() - started,
+        spent=stopwatch.spent(),
         images=config.steps * config.batch_size,
         curve=[],
         attack={"kind": "backdoor", "references": references, **recipe.model_dump(mode="json", by_alias=True)},

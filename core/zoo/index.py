@@ -11,7 +11,7 @@ from core.zoo.workshop import Workshop
 INDEX_FORMAT = "encoder-audit-zoo-index/1"
 _HEADINGS = (
     "encoder", "trained by", "architecture", "attack", "ACC", "ACC 1 %", "ASR", "base", "net", "ASR 1 %", "net 1 %",
-    "epochs", "seconds", "images/s", "filed as",
+    "epochs", "seconds", "CPU s", "images/s", "filed as",
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def write_index(shop: Workshop) -> None:
 def table(shop: Workshop) -> str:
     """The zoo as a Markdown table: rates in per cent, net in points over the clean reference."""
     rows = [_row(shop, record) for record in records(shop)]
-    lines = [_line(_HEADINGS), _line(["---"] * 4 + ["---:"] * 10 + ["---"])]
+    lines = [_line(_HEADINGS), _line(["---"] * 4 + ["---:"] * 11 + ["---"])]
     return "\n".join([*lines, *(_line(row) for row in rows)]) + "\n"
 
 
@@ -65,6 +65,7 @@ def _row(shop: Workshop, record: EncoderRecord) -> list[str]:
         _net(few),
         "" if record.epochs is None else f"{record.epochs:g}",
         f"{record.seconds:.0f}",
+        "" if record.cpu_seconds is None else f"{record.cpu_seconds:.0f}",
         f"{record.images_per_second:.0f}",
         filed,
     ]

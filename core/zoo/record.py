@@ -16,9 +16,10 @@ from core.evaluation.results import Evaluation
 class EncoderRecord:
     """``accepted`` is False for an attack below its floor (``reason`` says which): it is not filed as a backdoored one.
 
-    ``seconds`` and ``images_per_second`` are of the training or the attack alone; an image is counted once for its two
-    views. ``evaluation`` is ``core.evaluation.results.Evaluation`` as JSON; ``measurement`` is a digest of how it was
-    measured, ``base_sha256`` the weights' digest of the encoder that a backdoor was planted into.
+    ``seconds`` (on the clock), ``cpu_seconds`` and ``images_per_second`` (on the clock) are of the training or the
+    attack alone; an image is counted once for its two views. ``evaluation`` is ``core.evaluation.results.Evaluation``
+    as JSON; ``measurement`` is a digest of how it was measured, ``base_sha256`` the weights' digest of the encoder that
+    a backdoor was planted into.
     """
 
     name: str
@@ -37,6 +38,7 @@ class EncoderRecord:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     attack: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    cpu_seconds: float | None = None
     base_sha256: str | None = None
     measurement: str = ""
 

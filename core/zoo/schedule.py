@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from core.errors import Problem
 from core.run import Run
 from core.zoo.job import Job, JobResult, build_one, is_built, run_job
 from core.zoo.recipe import EncoderRecipe
@@ -31,30 +33,68 @@ def build_in_order(shop: Workshop, names: list[str], run_for: Callable[[str], Ru
 def build_in_parallel(
     shop: Workshop, names: list[str], recipe: Path, *, jobs: int, threads: int
 ) -> Iterator[JobResult]:
-    """The same in ``jobs`` processes of ``threads`` threads each.
+    """The same, ``jobs`` encoders at a time, each in a process of its own with ``threads`` threads.
 
-    Two processes with a thread each are faster than one with two for networks of this size.
+    Two processes with a thread each are faster than one with two for networks of this size. A process that dies costs
+    its own encoder; when this one is stopped, they are too, and their checkpoints remain.
     """
     job = Job(recipe, shop.data, shop.output, "", str(shop.device), threads)
-    waiting, failed, running = list(names), set[str](), dict[Future[JobResult], str]()
-    # A fork would inherit torch's threads, and CUDA cannot be used after one.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    waiting, failed, running = list(names), set[str](), dict[Connection, tuple[str, BaseProcess]]()
+    try:
         while waiting or running:
             for name in list(waiting):
                 needs = _needs(_entry(shop, name))
                 if needs & failed:
                     waiting.remove(name)
                     failed.add(name)
-                elif len(running) < jobs and not needs & {*waiting, *running.values()}:
+                elif len(running) < jobs and not needs & {*waiting, *(other for other, _ in running.values())}:
                     waiting.remove(name)
-                    running[pool.submit(run_job, replace(job, name=name))] = name
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                name = running.pop(future)
-                result = future.result()
+                    receiver, process = _start(replace(job, name=name))
+                    running[receiver] = (name, process)
+            for receiver in wait(list(running)):
+                assert isinstance(receiver, Connection)
+                result = _result(receiver, *running.pop(receiver))
                 if result.record is None or not result.record.accepted:
-                    failed.add(name)
+                    failed.add(result.name)
                 yield result
+    finally:
+        for _, process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _start(job: Job) -> tuple[Connection, BaseProcess]:
+    # A fork would inherit torch's threads, and CUDA cannot be used after one.
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run_and_send, args=(job, sender), daemon=True)
+    process.start()
+    # Only the process holds the other end now: when it dies, waiting ends.
+    sender.close()
+    return receiver, process
+
+
+def _run_and_send(job: Job, sender: Connection) -> None:
+    sender.send(run_job(job))
+
+
+def _result(receiver: Connection, name: str, process: BaseProcess) -> JobResult:
+    try:
+        result: JobResult = receiver.recv()
+    except EOFError:
+        process.join()
+        problem = Problem(
+            "process_died",
+            field=name,
+            found=f"its process ended with exit code {process.exitcode}",
+            expected="a process that builds the encoder to its end",
+            action="Look for its last words above (-9 is often a lack of memory); started again, the build goes on.",
+        )
+        return JobResult(name, 0.0, problem=problem)
+    finally:
+        receiver.close()
+    process.join()
+    return result
 
 
 def unbuilt(shop: Workshop) -> list[str]:
