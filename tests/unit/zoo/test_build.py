@@ -5,11 +5,14 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 import core.evaluation.acceptance as acceptance
 import core.zoo.build as build_module
 import core.zoo.measure as measure
+from core.attacks.trigger_spec import build_trigger, parse_trigger
 from core.run import QuietRun
+from core.triggers import load_trigger
 from core.zoo.index import table, write_index
 from core.zoo.recipe import load_recipe
 from core.zoo.record import read_record
@@ -50,6 +53,20 @@ def test_each_encoder_is_filed_with_its_truth(built):
     assert truth["hard"] is False
     clean = json.loads((shop.output / "truth" / "clean.json").read_text())
     assert clean["trigger"] is None
+
+
+def test_a_planted_patch_is_tested_where_it_was_planted_and_a_poisoned_one_inside(built):
+    shop, _ = built
+    _, planted, poisoned = shop.recipe.encoders
+    size = (32, 32)
+    for entry, places in ((planted, planted.backdoor.trigger), (poisoned, None)):
+        for _, spec in measure.known_backdoors(entry):
+            assert spec.is_patch and spec.top is None
+            tested = measure.trigger_for_test(entry, spec, size)
+            corner = build_trigger(spec, size)
+            assert torch.equal(tested.mask, corner.mask) is (places is not None)
+    written = load_trigger(shop.output / "truth" / "planted.npz")
+    assert torch.equal(written.mask, build_trigger(parse_trigger(planted.backdoor.trigger), size).mask)
 
 
 def test_an_attack_below_its_floor_is_not_filed_as_backdoored(built):
