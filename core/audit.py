@@ -74,7 +74,7 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
         encoder = loaded.encoder.to(device).eval()
         check_features(encoder, images)
         seed = request.seed if settings.seed is None else settings.seed
-        findings = kind.run(Subject(encoder, images, seed), settings.chosen, clock)
+        findings = kind.run(Subject(encoder, images, seed), settings, clock)
         check_findings(findings)
         inputs = Inputs(
             kind=kind.key,
@@ -131,7 +131,8 @@ def check_findings(findings: Findings) -> None:
     Raises:
         AuditFailed: a score or threshold is NaN or infinite.
     """
-    for detection in filter(None, (findings.detection, findings.verification)):
+    planted = (canary.detection for canary in findings.canaries or ())
+    for detection in filter(None, (findings.detection, findings.verification, *planted)):
         numbers = [detection.score, detection.threshold, *(row.score for row in detection.hypotheses)]
         if not all(number is None or math.isfinite(number) for number in numbers):
             raise AuditFailed(

@@ -7,12 +7,13 @@ method or kind is one new file and one row here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field
 
+from core.canary.audit import canary
 from core.config import MethodConfig, parse_config
 from core.errors import UsageError
 from core.kinds.detect import detect
@@ -134,6 +135,12 @@ class DetectParameters(MethodConfig):
     detection: dict[str, Any] = Field({}, description="The detection method and what differs from its preset.")
 
 
+class CanaryParameters(DetectParameters):
+    """The same, and how long backdoors are planted."""
+
+    canary_steps: int = Field(200, ge=1, le=10_000, description="Steps of the attack that plants each known backdoor.")
+
+
 class PurifyParameters(DetectParameters):
     """The same, and how to unlearn."""
 
@@ -152,7 +159,13 @@ class AuditKind:
     yields_encoder: bool
     parameters: type[DetectParameters]
     sections: Mapping[str, tuple[Method[Any], ...]]
-    run: Callable[[Subject, Mapping[str, Choice[Any]], Run], Findings]
+    run: Callable[[Subject, Settings, Run], Findings]
+
+
+def _default_unlearning() -> Choice[Unlearn]:
+    """What makes the purified copy that a suspect of an unknown family is held against."""
+    method = PURIFICATION[0]
+    return Choice(method, "default", method.config())
 
 
 def _kinds() -> tuple[AuditKind, ...]:
@@ -165,7 +178,9 @@ def _kinds() -> tuple[AuditKind, ...]:
             yields_encoder=False,
             parameters=DetectParameters,
             sections={"detection": DETECTION},
-            run=lambda subject, chosen, run: detect(subject, chosen["detection"], run),
+            run=lambda subject, settings, run: detect(
+                subject, settings.chosen["detection"], _default_unlearning(), run
+            ),
         ),
         AuditKind(
             key="purify",
@@ -175,7 +190,24 @@ def _kinds() -> tuple[AuditKind, ...]:
             yields_encoder=True,
             parameters=PurifyParameters,
             sections={"detection": DETECTION, "purification": PURIFICATION},
-            run=lambda subject, chosen, run: purify(subject, chosen["detection"], chosen["purification"], run),
+            run=lambda subject, settings, run: purify(
+                subject, settings.chosen["detection"], settings.chosen["purification"], run
+            ),
+        ),
+        AuditKind(
+            key="canary",
+            title="Test the detection",
+            description=(
+                "Plants known backdoors in copies of the encoder and says how many of them the same detection finds: "
+                "what a verdict of clean is worth on this encoder."
+            ),
+            inputs=("encoder", "images"),
+            yields_encoder=False,
+            parameters=CanaryParameters,
+            sections={"detection": DETECTION},
+            run=lambda subject, settings, run: canary(
+                subject, settings.chosen["detection"], settings.values["canary_steps"], run
+            ),
         ),
     )
 
@@ -186,10 +218,12 @@ KINDS: Mapping[str, AuditKind] = MappingProxyType({kind.key: kind for kind in _k
 
 @dataclass(frozen=True)
 class Settings:
-    """A request's parameters, checked: the seed (None: not given) and a configured method for each section."""
+    """A request's parameters, checked: the seed (None: not given), a configured method for each section, and the
+    parameters that belong to the kind itself."""
 
     seed: int | None
     chosen: Mapping[str, Choice[Any]]
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_kind(key: str) -> AuditKind:
@@ -217,7 +251,8 @@ def read_parameters(kind: AuditKind, values: Mapping[str, Any]) -> Settings:
     known = {preset: None for choice in chosen.values() for preset in choice.method.presets}
     if parameters.preset not in known:
         raise _not_one_of("unknown_preset", "parameters.preset", parameters.preset, known)
-    return Settings(parameters.seed, chosen)
+    own = {name for name in kind.parameters.model_fields if name not in ("preset", "seed", *kind.sections)}
+    return Settings(parameters.seed, chosen, parameters.model_dump(include=own))
 
 
 def _choose(section: str, methods: tuple[Method[Any], ...], values: dict[str, Any], common: str) -> Choice[Any]:

@@ -46,7 +46,8 @@ class Encoder(nn.Module):
     """An image encoder as the auditor sees it: pixels in, features out.
 
     ``backbone`` is the network without projection or classification head. Normalisation belongs to the encoder, so
-    that every trigger lives in pixel space and nobody normalises twice.
+    that every trigger lives in pixel space and nobody normalises twice. ``architecture`` is the card's name for the
+    backbone (``torchvision/resnet18``), None where there is no card: encoders are compared within a family.
 
     Shapes: ``forward`` maps images ``[B, 3, H, W]`` in [0, 1] to features ``[B, D]``.
     """
@@ -63,12 +64,14 @@ class Encoder(nn.Module):
         feature_dim: int,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        architecture: str | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.name = name
         self.image_size = image_size
         self.feature_dim = feature_dim
+        self.architecture = architecture
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 

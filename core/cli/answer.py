@@ -55,6 +55,7 @@ def audit_summary(report: Mapping[str, Any], output: Path | None, folder: Path |
         "images": {"count": report["images"]["count"], "rejected": len(report["images"]["rejected"])},
         "seed": report["seed"],
         "purified": purified,
+        "canaries": report["canaries"],
         "output": None if output is None else str(output),
         "report": None if folder is None else str(folder),
     }
@@ -71,6 +72,9 @@ def print_audit_table(report: Mapping[str, Any]) -> None:
     _add_rows(table, "as given", report["hypotheses"])
     if report["purification"] is not None:
         _add_rows(table, "purified", report["purification"]["hypotheses"])
+    for row in report["canaries"]["rows"] if report["canaries"] is not None else []:
+        answer = "[green]found[/]" if row["found"] else "[red]missed[/]" if row["planted"] else "did not take"
+        table.add_row("planted", escape(row["name"]), _number(row["score"]), _number(row["threshold"]), answer)
     Console().print(table)
 
 
@@ -84,6 +88,8 @@ def print_audit_sentences(report: Mapping[str, Any], output: Path | None, folder
     say(f"{_coloured(report['verdict'])}  score {_number(report['score'])}, threshold {_number(report['threshold'])}")
     for reason in report["reasons"]:
         say(f"  {escape(reason)}")
+    if report["canaries"] is not None:
+        say(f"[bold]{escape(report['canaries']['sentence'])}[/]")
     if report["untested"]:
         say(f"[dim]Not tested:[/] {escape(' '.join(report['untested']))}")
     if report["images"]["rejected"]:

@@ -17,24 +17,26 @@ from typer.exceptions import TyperException
 from core.cli.answer import print_problem
 from core.cli.attack_backdoor_command import backdoor
 from core.cli.attack_poison_command import poison
-from core.cli.audit_commands import detect, purify
+from core.cli.audit_commands import canary, detect, purify
 from core.cli.evaluate_command import evaluate
 from core.cli.exit_codes import ExitCode
 from core.cli.methods_command import methods
 from core.cli.pretrain_command import pretrain
+from core.cli.zoo_calibrate_command import calibrate
 from core.cli.zoo_command import build
 from core.errors import AuditError, Cancelled, Problem, UsageError
 
 COMMANDS: Mapping[str, Callable[..., int]] = {
     "detect": detect,
     "purify": purify,
+    "canary": canary,
     "evaluate": evaluate,
     "methods": methods,
     "pretrain": pretrain,
 }
 GROUPS: Mapping[str, tuple[str, Mapping[str, Callable[..., int]]]] = {
     "attack": ("Make backdoored data and encoders, to test audits on.", {"poison": poison, "backdoor": backdoor}),
-    "zoo": ("Collections of encoders with their truth.", {"build": build}),
+    "zoo": ("Collections of encoders with their truth.", {"build": build, "calibrate": calibrate}),
 }
 """Commands with commands of their own: name -> (help, its commands)."""
 ENTRY_POINTS = "encoder_audit.commands"

@@ -23,5 +23,11 @@ def fresh_encoder(card: EncoderCard, *, seed: int, name: str = "encoder") -> Enc
     with torch.no_grad():
         feature_dim = backbone(torch.zeros(1, 3, height, width)).shape[1]
     return Encoder(
-        backbone, name=name, image_size=card.image_size, feature_dim=feature_dim, mean=card.mean, std=card.std
+        backbone,
+        name=name,
+        image_size=card.image_size,
+        feature_dim=feature_dim,
+        mean=card.mean,
+        std=card.std,
+        architecture=card.architecture,
     )

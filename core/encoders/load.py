@@ -228,7 +228,13 @@ def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: st
     backbone.load_state_dict({key: _as_float32(value) for key, value in state.items()} | counters, strict=True)
     backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
     encoder = Encoder(
-        backbone, name=name, image_size=card.image_size, feature_dim=0, mean=card.mean, std=card.std
+        backbone,
+        name=name,
+        image_size=card.image_size,
+        feature_dim=0,
+        mean=card.mean,
+        std=card.std,
+        architecture=card.architecture,
     ).eval()
     encoder.feature_dim = _feature_dim(encoder, card)
     return encoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.recovery.detection import Detection
-from core.types import Encoder, ImageSet
+from core.types import Encoder, ImageSet, Verdict
 from core.unlearning.result import Unlearning
 
 
@@ -19,12 +19,34 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """A known backdoor that was planted in a copy of the encoder, and what the detection said of the copy.
+
+    ``attraction`` is the mean cosine of triggered features to the reference's, ``kept`` that of clean features to the
+    original's. ``detection`` is None where the backdoor did not take (``planted`` is False): nothing is learnt then.
+    """
+
+    name: str
+    planted: bool
+    attraction: float
+    kept: float
+    detection: Detection | None
+
+    @property
+    def found(self) -> bool:
+        """Whether the copy was called backdoored; ``inconclusive`` is not enough."""
+        return self.detection is not None and self.detection.verdict is Verdict.BACKDOORED
+
+
+@dataclass(frozen=True)
 class Findings:
     """``detection`` is about the encoder that was given. ``unlearning`` and ``verification`` (the same detection on the
     purified encoder) are None where nothing was unlearnt; ``delivered`` is the encoder to hand out, None for kinds that
-    yield none, and the given one itself where there was nothing to unlearn."""
+    yield none, and the given one itself where there was nothing to unlearn. ``canaries`` are None where none were
+    planted."""
 
     detection: Detection
     unlearning: Unlearning | None = None
     verification: Detection | None = None
     delivered: Encoder | None = None
+    canaries: tuple[Canary, ...] | None = None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.kinds.detect import needs_surrogate
 from core.kinds.findings import Findings, Subject
 from core.methods import Choice, Detect, Unlearn
+from core.recovery.bands import shipped_observations
 from core.recovery.detection import Detection
+from core.recovery.surrogate import against_surrogate
 from core.run import Run, StageRun
 from core.types import Verdict
 
@@ -42,6 +45,11 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
             StageRun(_round(run, number), VERIFY),
             seed=subject.seed,
         )
+        if number == 1 and needs_surrogate(found):
+            # The purified copy is at hand: it serves as the yardstick that no clean encoder of the family could be.
+            found = against_surrogate(found, again, shipped_observations())
+            if found.verdict is Verdict.CLEAN:
+                return Findings(found, delivered=subject.encoder)
         if not _worth_another_round(again):
             break
         triggers += [recovered.trigger for recovered in again.triggers]

@@ -47,7 +47,7 @@ def ascend(
     """
     if start is None:
         random = generator(seed, stage, "start")
-        start = [torch.randn(h.channels, *encoder.image_size, generator=random) for h in hypotheses]
+        start = [torch.randn(h.channels, *h.canvas(encoder.image_size), generator=random) for h in hypotheses]
     triggers = _RawTriggers(start).to(encoder.device)
     optimiser = torch.optim.Adam(triggers.parameters(), lr=learning_rate, betas=(0.5, 0.9))
     state = TrainingState({"triggers": triggers}, optimiser)

@@ -29,12 +29,19 @@ class HypothesisResult:
     """One kind of trigger that was looked for: its statistic against its own threshold (larger is more suspicious).
 
     ``scores`` are the single restarts' statistics, so that a reader sees the spread; ``score`` is the one that counts.
+    Where the threshold comes from clean encoders, ``expected`` is what they usually score, ``doubtful`` where doubt
+    begins, ``excess`` how far the score is beyond the threshold on the scale of ``core.recovery.nulls``, and ``null``
+    names the encoders.
     """
 
     name: str
     score: float
     threshold: float
     scores: tuple[float, ...]
+    doubtful: float | None = None
+    expected: float | None = None
+    excess: float | None = None
+    null: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class Detection:
     ``score`` is larger for more suspicious encoders and is compared with ``threshold``; ``margin`` is their signed
     distance in the score's unit. ``reasons`` are sentences for the report, ``untested`` names what was not looked for.
     ``clean_similarity`` is the mean pairwise cosine of the clean images' features: the floor of every score.
-    ``triggers`` are best first, and empty when nothing acts like a backdoor.
+    ``triggers`` are best first, and empty when nothing acts like a backdoor. ``calibrated`` is False where no clean
+    encoder of the suspect's own family stands behind the thresholds.
     """
 
     method: str
@@ -56,6 +64,7 @@ class Detection:
     triggers: tuple[RecoveredTrigger, ...] = ()
     clean_similarity: float | None = None
     untested: tuple[str, ...] = ()
+    calibrated: bool = True
 
     @property
     def margin(self) -> float | None:

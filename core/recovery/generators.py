@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 MAX_GRID = 64
-"""Generators paint on a grid of at most this many pixels a side, enlarged to the image: a 224-pixel output layer would
+"""Generators paint on a grid of at most this many places a side, enlarged to the canvas: a 224-pixel output layer would
 have a hundred million weights, and single-pixel noise at that size is no trigger that survives resizing."""
 
 
@@ -25,15 +25,15 @@ class TriggerGenerators(nn.Module):
         self,
         count: int,
         channels: int,
-        image_size: tuple[int, int],
+        canvas: tuple[int, int],
         *,
         noise_dim: int,
         hidden: int,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.count, self.channels, self.image_size, self.noise_dim = count, channels, image_size, noise_dim
-        self.grid = (min(image_size[0], MAX_GRID), min(image_size[1], MAX_GRID))
+        self.count, self.channels, self.canvas, self.noise_dim = count, channels, canvas, noise_dim
+        self.grid = (min(canvas[0], MAX_GRID), min(canvas[1], MAX_GRID))
         outputs = channels * self.grid[0] * self.grid[1]
         scale = 1 / math.sqrt(noise_dim)
         self.first = nn.Parameter(torch.randn(count, noise_dim, hidden, generator=generator) * scale)
@@ -50,12 +50,12 @@ class TriggerGenerators(nn.Module):
         return leaky_relu(z @ self.first, 0.2) @ self.last + self.bias
 
     def to_images(self, values: Tensor) -> Tensor:
-        """Grid values ``[n, B, C * h * w]`` as raw triggers of the image's size, ``[n, B, C, H, W]``."""
+        """Grid values ``[n, B, C * h * w]`` as raw triggers of the canvas' size, ``[n, B, C, H, W]``."""
         n, batch, _ = values.shape
         raw = values.view(n * batch, self.channels, *self.grid)
-        if self.grid != self.image_size:
-            raw = interpolate(raw, self.image_size, mode="bilinear", align_corners=False)
-        return raw.view(n, batch, self.channels, *self.image_size)
+        if self.grid != self.canvas:
+            raw = interpolate(raw, self.canvas, mode="bilinear", align_corners=False)
+        return raw.view(n, batch, self.channels, *self.canvas)
 
     @torch.no_grad()
     def central(self) -> Tensor:

@@ -110,7 +110,7 @@ def judge(encoder: Encoder, held_back: Images, hypothesis: Hypothesis, raw: Tens
     """The triggers of ``raw`` ``[n, C, H, W]`` on images that no search saw, the most similar first."""
     candidates = []
     for one in raw:
-        trigger = hypothesis.trigger(one)
+        trigger = hypothesis.trigger(one, encoder.image_size)
         features = features_in_chunks(encoder, trigger(held_back))
         candidates.append(Candidate(hypothesis, trigger, float(pairwise_similarity(features)), features))
     return sorted(candidates, key=lambda candidate: candidate.similarity, reverse=True)
@@ -123,7 +123,7 @@ def _networks(
     generators = TriggerGenerators(
         count,
         hypothesis.channels,
-        encoder.image_size,
+        hypothesis.canvas(encoder.image_size),
         noise_dim=settings.noise_dim,
         hidden=settings.hidden,
         generator=random,

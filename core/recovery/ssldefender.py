@@ -11,9 +11,10 @@ Deviations from the paper:
 * Triggers are bounded (a mask's budget, an additive amplitude). Eq. 5 has no bound, and a full-image constant then
   makes any encoder's features alike, clean ones included.
 * Similarity has the sign and the diagonal of ``ops.cosine``; the information term is capped (Eq. 5 is unbounded below).
-* Three hypotheses run side by side (masked pattern, additive pattern, opaque patch): one kind misses the other.
+* Four hypotheses run side by side (masked, additive and spectral pattern, opaque patch): one kind misses the other.
 * The n sub-models are restarts with equal thresholds close to 1; thresholds spread over [0, 1] (preset ``paper``) are
   inactive below the similarity that clean images have anyway.
+* The verdict: similarities are held against those of clean encoders of the same family (``nulls``, ``bands``).
 * The target embedding, and triggers recovered *towards* it, are ours (``towards_target``, ``patch_dictionary``): they
   are what unlearning needs where the true trigger is an opaque patch.
 """
@@ -26,16 +27,19 @@ import torch
 from pydantic import Field
 
 from core.config import MethodConfig
+from core.errors import AuditFailed
 from core.ops.cosine import mean_direction
 from core.random import generator
-from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
+from core.recovery.detection import Detection, RecoveredTrigger
 from core.recovery.forward import frozen
-from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern
+from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern
+from core.recovery.nulls import remaining_gap
 from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
 from core.recovery.search import Candidate, SearchSettings, search
 from core.recovery.soundness import clean_similarity, why_unsound
 from core.recovery.towards_target import TargetBudget, recover_towards, target_stages
-from core.recovery.verdict import Band, judge_hypotheses
+from core.recovery.verdict import compared, judge_hypotheses
+from core.recovery.yardstick import yardstick_for
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Verdict
 
@@ -55,10 +59,11 @@ class SSLDefenderConfig(MethodConfig):
             "thresholds": (0.25, 0.5, 0.75, 1.0),
             "steps": 500,
             "additive_steps": 500,
+            "spectral_steps": 500,
             "batch_size": 256,
             "mi_weight": 0.1,
         },
-        "quick": {"steps": 60, "additive_steps": 40, "thresholds": (0.9995, 0.9995, 0.9995)},
+        "quick": {"steps": 60, "additive_steps": 40, "spectral_steps": 40, "thresholds": (0.9995, 0.9995, 0.9995)},
     }
 
     thresholds: tuple[float, ...] = Field(
@@ -96,6 +101,14 @@ class SSLDefenderConfig(MethodConfig):
     amplitude: float = Field(
         12 / 255, gt=0, le=0.25, description="Largest additive change, on the [0, 1] scale. Not in the paper."
     )
+    spectral_steps: int = Field(60, ge=1, le=5000, description="Steps of the spectral search. Not in the paper.")
+    spectral_budget: float = Field(
+        1.6,
+        gt=0,
+        le=16,
+        description="Largest sum of wave amplitudes that a spectral trigger adds to a block of 32x32 pixels on the "
+        "[0, 1] scale. CTRL's trigger: 1.6 (magnitude 100). Not in the paper.",
+    )
     window_side: float = Field(
         0.19,
         gt=0,
@@ -112,12 +125,8 @@ class SSLDefenderConfig(MethodConfig):
 
 def stage_plan(config: SSLDefenderConfig) -> dict[str, float]:
     """Stage name -> encoder passes, which is what the time goes to."""
-    masked, additive = _hypotheses(config)
     each = 2.0 * config.batch_size * len(config.thresholds)
-    plan = {
-        f"recover {masked.name}": config.steps * each,
-        f"recover {additive.name}": config.additive_steps * each,
-    }
+    plan = {f"recover {hypothesis.name}": steps * each for hypothesis, steps in _searches(config)}
     return plan | window_stages(_windows(config)) | target_stages(_target_budget(config), 0)
 
 
@@ -134,24 +143,23 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     if unsound:
         return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unsound, clean_similarity=floor, untested=UNTESTED)
 
-    masked, additive = _hypotheses(config)
-    masked_found = search(network, search_images, held_back, masked, _settings(config, config.steps), run, seed=seed)
-    additive_settings = _settings(config, config.additive_steps)
-    additive_found = search(network, search_images, held_back, additive, additive_settings, run, seed=seed)
-    patches_found = search_windows(network, search_images, held_back, _windows(config), run, seed=seed)
-    results = (
-        _result(masked_found, Band.MASKED),
-        _result(additive_found, Band.ADDITIVE),
-        _result(patches_found, Band.OPAQUE),
+    found = _search_all(network, search_images, held_back, config, run, seed=seed)
+    yardstick = yardstick_for(encoder, config)
+    results = tuple(
+        compared(
+            candidates[0].hypothesis.name,
+            [candidate.similarity for candidate in candidates],
+            floor,
+            yardstick.null(candidates[0].hypothesis.name),
+        )
+        for candidates in found
     )
     judged = judge_hypotheses(results)
 
     triggers: list[Candidate] = []
     if judged.verdict is not Verdict.CLEAN:
-        targets = _targets(
-            [c for c in masked_found + additive_found + patches_found if c.similarity >= judged.follow_from]
-        )
-        for number, (target, right_basin) in enumerate(targets):
+        worth_following = [c for candidates in found for c in candidates if c.similarity >= judged.follow_from]
+        for number, (target, right_basin) in enumerate(_targets(worth_following)):
             budget = _target_budget(config)
             towards = recover_towards(network, search_images, held_back, target, budget, run, number=number, seed=seed)
             triggers += right_basin + towards
@@ -160,12 +168,48 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         judged.verdict,
         judged.score,
         judged.threshold,
-        judged.reasons,
+        (*judged.reasons, *yardstick.caveats),
         results,
         tuple(_recovered(candidate) for candidate in triggers),
         floor,
         UNTESTED,
+        calibrated=not yardstick.caveats,
     )
+
+
+def clean_scores(
+    encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int
+) -> dict[str, float]:
+    """What an encoder that is known to be clean scores: hypothesis' name -> x (``nulls``). For calibration.
+
+    Raises:
+        AuditFailed: nothing can be concluded from this encoder and these images, so nothing can be calibrated.
+    """
+    network = frozen(encoder)
+    unsound = why_unsound(network, images)
+    if unsound:
+        raise AuditFailed(
+            "unsound",
+            field="encoder",
+            found=unsound[0].rstrip("."),
+            expected="a clean encoder that tells images apart, and images that differ",
+            action="Leave it out.",
+        )
+    search_images, held_back = split(images, network, seed)
+    floor = clean_similarity(network, held_back)
+    found = _search_all(network, search_images, held_back, config, run, seed=seed)
+    return {best[0].hypothesis.name: remaining_gap(best[0].similarity, floor) for best in found}
+
+
+def _search_all(
+    network: Encoder, search_images: Images, held_back: Images, config: SSLDefenderConfig, run: Run, *, seed: int
+) -> list[list[Candidate]]:
+    """The candidates of each kind of trigger, best first."""
+    found = [
+        search(network, search_images, held_back, hypothesis, _settings(config, steps), run, seed=seed)
+        for hypothesis, steps in _searches(config)
+    ]
+    return [*found, search_windows(network, search_images, held_back, _windows(config), run, seed=seed)]
 
 
 def split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:
@@ -176,8 +220,13 @@ def split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images
     return everything[held_back:], everything[: min(held_back, 256)]
 
 
-def _hypotheses(config: SSLDefenderConfig) -> tuple[Hypothesis, Hypothesis]:
-    return MaskedPattern(config.mask_budget), AdditivePattern(config.amplitude)
+def _searches(config: SSLDefenderConfig) -> tuple[tuple[Hypothesis, int], ...]:
+    """The kinds of trigger that generators are trained for, each with its steps."""
+    return (
+        (MaskedPattern(config.mask_budget), config.steps),
+        (AdditivePattern(config.amplitude), config.additive_steps),
+        (SpectralPattern(config.spectral_budget), config.spectral_steps),
+    )
 
 
 def _settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
@@ -196,11 +245,6 @@ def _target_budget(config: SSLDefenderConfig) -> TargetBudget:
     return TargetBudget(config.target_steps)
 
 
-def _result(candidates: list[Candidate], band: Band) -> HypothesisResult:
-    scores = tuple(candidate.similarity for candidate in candidates)
-    return HypothesisResult(candidates[0].hypothesis.name, scores[0], band.threshold, scores)
-
-
 def _targets(candidates: list[Candidate], apart: float = 0.8) -> list[tuple[torch.Tensor, list[Candidate]]]:
     """The distinct target embeddings among the candidates, at most three, each with the triggers that lead there."""
     groups: list[tuple[torch.Tensor, list[Candidate]]] = []
@@ -215,11 +259,5 @@ def _targets(candidates: list[Candidate], apart: float = 0.8) -> list[tuple[torc
 
 
 def _recovered(candidate: Candidate) -> RecoveredTrigger:
-    additive = isinstance(candidate.hypothesis, AdditivePattern)
-    size = (
-        candidate.hypothesis.amplitude
-        if isinstance(candidate.hypothesis, AdditivePattern)
-        else candidate.trigger.area()
-    )
-    unit = "largest change on the [0, 1] scale" if additive else "fraction of pixels"
+    size, unit = candidate.hypothesis.size(candidate.trigger)
     return RecoveredTrigger(candidate.hypothesis.name, candidate.trigger, candidate.similarity, size, unit)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from core.ops.cosine import mean_direction, similarity_to
 from core.recovery.ascent import ascend
-from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, WindowPattern
+from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern, WindowPattern
 from core.recovery.opaque_windows import window_grid
 from core.recovery.patch_dictionary import Square, find_squares
 from core.recovery.search import Candidate, judge
@@ -28,6 +28,7 @@ PATTERNS: tuple[Hypothesis, ...] = (
     MaskedPattern(0.10),
     AdditivePattern(8 / 255),
     AdditivePattern(16 / 255),
+    SpectralPattern(1.6),
 )
 WINDOW_SIDES = (0.25, 0.375)
 """Sides of textured windows, in units of the image's shorter side."""

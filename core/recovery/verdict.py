@@ -1,39 +1,23 @@
-"""From each hypothesis' similarity to one verdict.
-
-Bounds: a clean encoder's best bounded trigger leaves a gap 1 - S several times wider than a backdoor's. The thresholds
-were chosen by hand between the two on the few encoders at hand, not calibrated per architecture; between ``doubtful``
-and ``threshold`` the answer is ``inconclusive``.
-"""
+"""From each hypothesis' similarity to one verdict, by what clean encoders score (``nulls``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from core.recovery.detection import HypothesisResult
+from core.recovery.nulls import Null, remaining_gap, similarity_at
 from core.types import Verdict
+
+ALARM, DOUBT = 0.001, 0.01
+"""Probability that one kind of trigger calls a clean encoder backdoored, or at least doubtful."""
+DOUBT_ABROAD = 0.1
+"""The latter where no clean encoder of the suspect's family was measured: limits are wide there, and what lies between
+is to be looked at again (``surrogate``)."""
 
 RIGHT_BASIN = 4.0
 """A search that ends with a gap 1 - S at most this many times the best one's has found a backdoor of its own or the
 same one; with a wider gap it ended in a generic perturbation, and unlearning that costs accuracy for nothing."""
-
-
-class Band(Enum):
-    """For one kind of trigger: from ``doubtful`` on a similarity is not clean, from ``threshold`` on it is a
-    backdoor."""
-
-    MASKED = (0.955, 0.975)
-    ADDITIVE = (0.93, 0.97)
-    OPAQUE = (0.955, 0.976)
-
-    @property
-    def doubtful(self) -> float:
-        return self.value[0]
-
-    @property
-    def threshold(self) -> float:
-        return self.value[1]
 
 
 @dataclass(frozen=True)
@@ -48,29 +32,44 @@ class Judgement:
     reasons: tuple[str, ...]
 
 
+def compared(name: str, scores: Sequence[float], clean: float, null: Null) -> HypothesisResult:
+    """The best of ``scores`` (similarities, best first) with the limits that ``null`` sets for an encoder whose clean
+    images have similarity ``clean``."""
+    doubt = DOUBT if null.own_family else DOUBT_ABROAD
+    return HypothesisResult(
+        name,
+        scores[0],
+        similarity_at(null.limit(ALARM), clean),
+        tuple(scores),
+        doubtful=similarity_at(null.limit(doubt), clean),
+        expected=similarity_at(null.mean, clean),
+        excess=remaining_gap(scores[0], clean) - null.limit(ALARM),
+        null=null.source,
+    )
+
+
 def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
-    """The hypothesis furthest above (or least below) its threshold decides."""
-    bands = {band.threshold: band for band in Band}
-    deciding = max(results, key=lambda result: result.score - result.threshold)
-    band = bands[deciding.threshold]
-    score = f"{deciding.score:.3f}"
+    """The hypothesis furthest above (or least below) its own limit decides."""
+    deciding = max(results, key=lambda result: result.excess or 0.0)
+    assert deciding.doubtful is not None and deciding.expected is not None
     kind = ("An " if deciding.name[0] in "aeiou" else "A ") + deciding.name
-    if deciding.score >= band.threshold:
+    score, usual = f"{deciding.score:.3f}", f"{deciding.expected:.3f} is usual on clean encoders ({deciding.null})"
+    if deciding.score >= deciding.threshold:
         verdict = Verdict.BACKDOORED
         reason = (
-            f"{kind} makes the features of all images nearly the same: mean pairwise cosine {score}, "
-            f"where {band.threshold:.3f} and more is taken for a backdoor."
+            f"{kind} makes the features of all images nearly the same: mean pairwise cosine {score}, where {usual} "
+            f"and {deciding.threshold:.3f} and more is taken for a backdoor."
         )
-    elif deciding.score >= band.doubtful:
+    elif deciding.score >= deciding.doubtful:
         verdict = Verdict.INCONCLUSIVE
         reason = (
-            f"{kind} reaches a mean pairwise cosine of {score}: more than clean encoders show (below "
-            f"{band.doubtful:.3f}), less than a backdoor ({band.threshold:.3f})."
+            f"{kind} reaches a mean pairwise cosine of {score}: {usual}; {deciding.doubtful:.3f} and more is doubtful, "
+            f"and a backdoor is taken for certain from {deciding.threshold:.3f} on."
         )
     else:
         verdict = Verdict.CLEAN
         reason = (
             f"No trigger of the searched sizes makes the features of all images alike. {kind} comes closest, with a "
-            f"mean pairwise cosine of {score} (threshold {band.threshold:.3f})."
+            f"mean pairwise cosine of {score}: {usual}, and {deciding.threshold:.3f} would be a backdoor."
         )
-    return Judgement(verdict, deciding.score, band.threshold, 1 - RIGHT_BASIN * (1 - deciding.score), (reason,))
+    return Judgement(verdict, deciding.score, deciding.threshold, 1 - RIGHT_BASIN * (1 - deciding.score), (reason,))

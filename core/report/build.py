@@ -14,6 +14,7 @@ from core.device import is_gpu
 from core.kinds.findings import Findings
 from core.methods import Choice
 from core.recovery.detection import Detection
+from core.report.canaries import canaries_part
 from core.report.charts import thinned
 from core.report.model import (
     ArtifactRow,
@@ -72,6 +73,7 @@ def build_report(findings: Findings, circumstances: Circumstances) -> Report:
         encoder=circumstances.encoder,
         images=circumstances.images,
         purification=_purification(findings, circumstances.delivered_sha256),
+        canaries=canaries_part(findings.canaries),
         methods={name: _method(choice) for name, choice in circumstances.chosen.items()},
         seed=circumstances.seed,
         device=_device_name(circumstances.device),
@@ -87,7 +89,16 @@ def build_report(findings: Findings, circumstances: Circumstances) -> Report:
 
 def _hypotheses(detection: Detection) -> list[HypothesisRow]:
     return [
-        HypothesisRow(name=row.name, score=row.score, threshold=row.threshold, scores=list(row.scores))
+        HypothesisRow(
+            name=row.name,
+            score=row.score,
+            threshold=row.threshold,
+            scores=list(row.scores),
+            expected=row.expected,
+            doubtful=row.doubtful,
+            excess=row.excess,
+            null=row.null,
+        )
         for row in detection.hypotheses
     ]
 

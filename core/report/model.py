@@ -27,6 +27,12 @@ class HypothesisRow(ReportPart):
     score: float = Field(description="The statistic that counts; larger is more suspicious.")
     threshold: float = Field(description="From here on the hypothesis is held to be true.")
     scores: list[float] = Field(description="The statistic of each restart: its spread is the uncertainty.")
+    expected: float | None = Field(None, description="What clean encoders usually score, where that was measured.")
+    doubtful: float | None = Field(None, description="From here on the hypothesis is not ruled out.")
+    excess: float | None = Field(
+        None, description="How far the score is beyond the threshold, on the scale of ln(1 - score)."
+    )
+    null: str | None = Field(None, description="The clean encoders that the threshold comes from.")
 
 
 class TriggerRow(ReportPart):
@@ -101,6 +107,28 @@ class PurificationPart(ReportPart):
     notes: list[str]
 
 
+class CanaryRow(ReportPart):
+    """A known backdoor, planted in a copy of the encoder to see whether the detection finds it."""
+
+    name: str
+    planted: bool = Field(description="Whether the backdoor took. If not, nothing was learnt from it.")
+    attraction: float = Field(description="Mean cosine of triggered features to the reference's, on unseen images.")
+    kept: float = Field(description="Mean cosine of clean features before and after planting, on unseen images.")
+    found: bool = Field(description="Whether the detection called the copy backdoored.")
+    verdict: Verdict | None
+    score: float | None
+    threshold: float | None
+
+
+class CanariesPart(ReportPart):
+    """What the detection could have seen on this encoder."""
+
+    planted: int
+    found: int
+    sentence: str
+    rows: list[CanaryRow]
+
+
 class StageRow(ReportPart):
     """Where the time went. A resumed audit counts only the time since it was resumed."""
 
@@ -141,6 +169,7 @@ class Report(ReportPart):
     encoder: EncoderPart
     images: ImagesPart
     purification: PurificationPart | None
+    canaries: CanariesPart | None = Field(None, description="Known backdoors that were planted and looked for.")
     methods: dict[str, MethodPart] = Field(description="Step of the audit -> the method that did it.")
     seed: int
     device: str

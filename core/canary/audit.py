@@ -1,0 +1,39 @@
+"""``canary``: what could this audit have seen? Known backdoors are planted in copies of the encoder and looked for.
+
+"Clean" says little if the detection is blind on this encoder or with these images. So the same detection, with the same
+parameters, images and seed, is run on copies that are known to be backdoored, and the report says how many it found.
+"""
+
+from __future__ import annotations
+
+from core.canary.planted import CANARIES, CanarySpec, plant_canary
+from core.kinds.findings import Canary, Findings, Subject
+from core.methods import Choice, Detect
+from core.run import Run, StageRun
+
+
+def canary(subject: Subject, detection: Choice[Detect], steps: int, run: Run) -> Findings:
+    """Detect on the encoder as given, then on a copy for each of :data:`CANARIES`."""
+    run.plan(_stages(detection, steps))
+    found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
+    return Findings(found, canaries=tuple(_one(subject, detection, spec, steps, run) for spec in CANARIES))
+
+
+def _one(subject: Subject, detection: Choice[Detect], spec: CanarySpec, steps: int, run: Run) -> Canary:
+    aside = StageRun(run, spec.name)
+    planted = plant_canary(subject.encoder, subject.images, spec, steps, aside, seed=subject.seed)
+    if not planted.took:
+        return Canary(spec.name, False, planted.attraction, planted.kept, None)
+    seen = detection.method.apply(planted.encoder, subject.images, detection.config, aside, seed=subject.seed)
+    return Canary(spec.name, True, planted.attraction, planted.kept, seen)
+
+
+def _stages(detection: Choice[Detect], steps: int) -> dict[str, float]:
+    """A planting step of 128 images costs about nine passes of each: what the shares of a detection are counted in
+    is not known here, so a planting is taken for as long as a detection."""
+    search = detection.stages()
+    plan = dict(search)
+    for spec in CANARIES:
+        plan[f"{spec.name}: plant backdoor"] = 1.0
+        plan |= {f"{spec.name}: {name}": share for name, share in search.items()}
+    return plan

@@ -1,0 +1,118 @@
+"""What clean encoders score: the yardstick that a verdict is read off.
+
+A similarity S says little by itself: how alike a bounded trigger can make the features of a *clean* encoder depends on
+its architecture and training. So every score is held against clean encoders of the same family, on the scale
+
+    x = -ln((1 - S) / (1 - S0)),
+
+S0 being the similarity of clean images: the share of the clean spread that a trigger leaves, as a logarithm. On it a
+backdoor lies units away from clean encoders, whose own scatter is a few tenths, and encoders whose clean features are
+more or less alike become comparable. Thresholds are one-sided prediction limits: with n clean encoders in the family
+and a deviation pooled over all families, a further clean one exceeds ``limit(a)`` with probability a.
+
+Not in the SSLDefender paper, which recovers triggers and gives no verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+SMALLEST_DEVIATION = 0.25
+"""A deviation from a handful of encoders may come out small by chance; no threshold is tighter than this makes it."""
+
+_LEAST_GAP = 1e-6
+
+
+def remaining_gap(similarity: float, clean: float) -> float:
+    """x = -ln((1 - S) / (1 - S0)); 0 for a trigger that does nothing, large where it makes all features alike."""
+    return -math.log(max(_LEAST_GAP, 1 - similarity) / max(_LEAST_GAP, 1 - clean))
+
+
+def similarity_at(x: float, clean: float) -> float:
+    """The inverse of :func:`remaining_gap`."""
+    return 1 - math.exp(-x) * max(_LEAST_GAP, 1 - clean)
+
+
+@dataclass(frozen=True)
+class Null:
+    """The distribution of x over clean encoders, for one kind of trigger.
+
+    ``mean`` is over ``encoders`` of them, ``deviation`` was estimated with ``degrees`` of freedom; ``own_family`` says
+    whether they are of the suspect's architecture and input size. ``source`` is for the report.
+    """
+
+    mean: float
+    deviation: float
+    encoders: int
+    degrees: int
+    own_family: bool
+    source: str
+
+    def limit(self, false_alarms: float) -> float:
+        """The x that a further clean encoder exceeds with probability ``false_alarms``."""
+        t = float(student.ppf(1 - false_alarms, self.degrees))
+        return self.mean + t * max(self.deviation, SMALLEST_DEVIATION) * math.sqrt(1 + 1 / self.encoders)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A clean encoder that was searched: its family and the x of each kind of trigger, by the hypothesis' name.
+
+    ``sha256`` is of its weights file; ``seeds`` searches were averaged.
+    """
+
+    name: str
+    family: str
+    sha256: str
+    seeds: int
+    scores: Mapping[str, float]
+
+
+def family_of(architecture: str | None, image_size: tuple[int, int]) -> str:
+    """What encoders are grouped by: architecture and input size."""
+    return f"{architecture or 'unknown'} at {image_size[0]}x{image_size[1]}"
+
+
+def null_for(hypothesis: str, family: str, observed: Sequence[Observation]) -> Null | None:
+    """The null of ``hypothesis`` for an encoder of ``family``; None if too few clean encoders were searched for it.
+
+    Without a clean encoder of that family, all families stand in for it: their means are then the sample, and the
+    limits become as wide as families differ.
+    """
+    groups = _by_family(hypothesis, observed)
+    total = sum(len(group) for group in groups.values())
+    apart = scatter(hypothesis, observed)
+    if family in groups and apart is not None:
+        own = groups[family]
+        source = f"{len(own)} clean encoder{'s' if len(own) > 1 else ''} of {family}"
+        return Null(float(np.mean(own)), apart[0], len(own), apart[1], True, source)
+    if total < 3:
+        return None
+    # Single encoders, not family means: a new family's encoder differs by both kinds of scatter.
+    values = np.array([value for group in groups.values() for value in group])
+    source = f"{total} clean encoders of other families"
+    return Null(float(values.mean()), float(values.std(ddof=1)), total, total - 1, False, source)
+
+
+def scatter(hypothesis: str, observed: Sequence[Observation]) -> tuple[float, int] | None:
+    """How far clean encoders of one family lie apart: the deviation within families, pooled, and its degrees of
+    freedom; None if no family has two."""
+    groups = _by_family(hypothesis, observed)
+    degrees = sum(len(group) - 1 for group in groups.values())
+    if not degrees:
+        return None
+    squares = sum(float(np.square(np.array(group) - np.mean(group)).sum()) for group in groups.values())
+    return math.sqrt(squares / degrees), degrees
+
+
+def _by_family(hypothesis: str, observed: Sequence[Observation]) -> dict[str, list[float]]:
+    groups: dict[str, list[float]] = {}
+    for one in observed:
+        if hypothesis in one.scores:
+            groups.setdefault(one.family, []).append(one.scores[hypothesis])
+    return groups

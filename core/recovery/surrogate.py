@@ -1,0 +1,66 @@
+"""Calibration on the spot: a suspect of an unknown family, held against a purified copy of itself.
+
+Unlearning the triggers that a search found costs a backdoored encoder its backdoor, and a clean one next to nothing:
+the next search in its copy finds another universal perturbation that is about as strong. So the copy scores what a
+clean encoder of this architecture and training would, and the distance between the two scores tells them apart. How
+far two clean encoders of one family lie apart by chance is known from the families that were measured.
+
+The copy is believed only if it scores what clean encoders of *some* family do: were the backdoor still in it, suspect
+and copy would agree, and agreement would pass for innocence. Not in the SSLDefender paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from core.recovery.detection import Detection
+from core.recovery.nulls import Null, Observation, null_for, remaining_gap, scatter
+from core.recovery.verdict import DOUBT, compared, judge_hypotheses
+from core.types import Verdict
+
+SOURCE = "a purified copy of itself"
+NO_FAMILY = ""
+"""A family that no encoder is of: the null of all families together."""
+
+
+def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence[Observation]) -> Detection:
+    """``found`` with thresholds from ``surrogate``, the same detection on a purified copy of the suspect.
+
+    Where the copy cannot serve, the verdict is left as it is, or ``inconclusive`` if it was clean or the copy still
+    acts backdoored.
+    """
+    assert found.clean_similarity is not None
+    if surrogate.clean_similarity is None or not surrogate.hypotheses:
+        return _unusable(found, "nothing could be concluded from the copy")
+    copies = {row.name: remaining_gap(row.score, surrogate.clean_similarity) for row in surrogate.hypotheses}
+    rows = []
+    for row in found.hypotheses:
+        everywhere = null_for(row.name, NO_FAMILY, observed)
+        apart = scatter(row.name, observed)
+        if row.name not in copies or everywhere is None or apart is None:
+            continue
+        if copies[row.name] > everywhere.limit(DOUBT):
+            return _unusable(found, f"the copy still scores more than clean encoders do ({row.name})")
+        deviation, degrees = apart
+        null = Null(copies[row.name], deviation, 1, degrees, own_family=True, source=SOURCE)
+        rows.append(compared(row.name, row.scores, found.clean_similarity, null))
+    if not rows:
+        return _unusable(found, "no kind of trigger has been measured on clean encoders")
+    judged = judge_hypotheses(rows)
+    kept = tuple(reason for reason in found.reasons[1:] if "family" not in reason)
+    return replace(
+        found,
+        verdict=judged.verdict,
+        score=judged.score,
+        threshold=judged.threshold,
+        reasons=(*judged.reasons, *kept),
+        hypotheses=tuple(rows),
+        calibrated=True,
+    )
+
+
+def _unusable(found: Detection, why: str) -> Detection:
+    note = f"A purified copy of it could not serve as a yardstick: {why}."
+    verdict = Verdict.INCONCLUSIVE if found.verdict is Verdict.CLEAN else found.verdict
+    return replace(found, verdict=verdict, reasons=(*found.reasons, note))

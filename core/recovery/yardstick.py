@@ -1,0 +1,53 @@
+"""Which clean encoders a suspect is held against, and what to say where they are not of its own kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.config import MethodConfig
+from core.recovery.bands import Band, band_for, shipped_bands
+from core.recovery.nulls import Null, family_of
+from core.types import Encoder
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """``band`` as it applies to one encoder. ``caveats`` are sentences for the report; none where clean encoders of the
+    suspect's own family were searched with the same parameters."""
+
+    band: Band
+    encoder: Encoder
+    caveats: tuple[str, ...]
+
+    def null(self, hypothesis: str) -> Null:
+        """What clean encoders score with triggers of this kind.
+
+        A kind that was searched with other bounds than the band's has no sample of its own: the widest one of the
+        band's kinds stands in.
+        """
+        own = self.band.null(hypothesis, self.encoder)
+        if own is not None:
+            return own
+        names = {name for one in self.band.observed for name in one.scores}
+        others = [null for name in sorted(names) if (null := self.band.null(name, self.encoder)) is not None]
+        return max(others, key=lambda null: null.limit(0.01))
+
+
+def yardstick_for(encoder: Encoder, config: MethodConfig, bands: Sequence[Band] | None = None) -> Yardstick:
+    """The band of these parameters, or of the default ones with a caveat; ``bands`` are the shipped ones."""
+    known = shipped_bands() if bands is None else bands
+    band = band_for(config, known)
+    caveats = []
+    if band is None:
+        band = known[0]
+        caveats.append(
+            "The thresholds were measured with the default parameters; with these, clean encoders may score otherwise."
+        )
+    family = family_of(encoder.architecture, encoder.image_size)
+    if not any(one.family == family for one in band.observed):
+        caveats.append(
+            f"No clean encoder of its family ({family}) was measured for the thresholds, which are therefore those of "
+            "all families together, and wide."
+        )
+    return Yardstick(band, encoder, tuple(caveats))

@@ -1,0 +1,50 @@
+"""The shipped yardstick, and what is said where it does not fit."""
+
+import pytest
+
+from core.recovery.bands import Band, band_for, bands_json, read_bands, shipped_bands
+from core.recovery.nulls import Observation
+from core.recovery.ssldefender import SSLDefenderConfig
+from core.recovery.yardstick import yardstick_for
+from tests.planted import planted_patch
+
+CONFIG = SSLDefenderConfig()
+
+
+def band(family: str) -> Band:
+    observed = tuple(Observation(f"{i}", family, "0" * 64, 2, {"mask": 2.0 + i / 10}) for i in range(3))
+    return Band("default", CONFIG.model_dump(mode="json"), observed)
+
+
+def test_what_is_written_is_read_again() -> None:
+    bands = (band("a"),)
+    assert read_bands(bands_json(bands, {"images": "x.zip"})) == bands
+    with pytest.raises(ValueError, match="format"):
+        read_bands('{"format": "other"}')
+
+
+def test_the_package_ships_clean_encoders_for_the_default_parameters() -> None:
+    shipped = band_for(CONFIG, shipped_bands())
+    assert shipped is not None and shipped.preset == "default"
+    assert len(shipped.observed) >= 4
+    names = {name for one in shipped.observed for name in one.scores}
+    assert len(names) == 4
+    assert all(set(one.scores) == names for one in shipped.observed)
+
+
+def test_an_encoder_of_a_measured_family_has_no_caveat() -> None:
+    encoder = planted_patch().encoder
+    encoder.architecture = "some/net"
+    yardstick = yardstick_for(encoder, CONFIG, [band("some/net at 32x32")])
+    assert yardstick.caveats == ()
+    assert yardstick.null("mask").own_family
+
+
+def test_other_parameters_and_other_families_are_said() -> None:
+    encoder = planted_patch().encoder
+    other = CONFIG.model_copy(update={"steps": 7})
+    yardstick = yardstick_for(encoder, other, [band("some/net at 32x32")])
+    assert len(yardstick.caveats) == 2
+    assert "default parameters" in yardstick.caveats[0] and "unknown at 32x32" in yardstick.caveats[1]
+    # A kind of trigger that was never searched with these bounds borrows the widest of the others.
+    assert yardstick.null("additive pattern, 99/255").limit(0.01) == yardstick.null("mask").limit(0.01)

@@ -1,0 +1,53 @@
+"""A suspect of an unknown family, held against a purified copy of itself."""
+
+from dataclasses import replace
+
+import pytest
+
+from core.recovery.detection import Detection
+from core.recovery.nulls import Observation, null_for, similarity_at
+from core.recovery.surrogate import SOURCE, against_surrogate
+from core.recovery.verdict import compared, judge_hypotheses
+from core.types import Verdict
+
+OBSERVED = [
+    Observation(f"{family} {i}", family, "0" * 64, 1, {"mask": x})
+    for family, scores in {"a": (1.8, 2.0, 2.2), "b": (2.8, 3.0, 3.2)}.items()
+    for i, x in enumerate(scores)
+]
+CLEAN = 0.4
+
+
+def found(x: float) -> Detection:
+    null = null_for("mask", "stranger", OBSERVED)
+    assert null is not None
+    row = compared("mask", [similarity_at(x, CLEAN)], CLEAN, null)
+    judged = judge_hypotheses([row])
+    return Detection(
+        "ssldefender", judged.verdict, judged.score, judged.threshold, judged.reasons, (row,),
+        clean_similarity=CLEAN, calibrated=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("suspect", "copy", "verdict"),
+    [(5.5, 2.4, Verdict.BACKDOORED), (3.6, 3.3, Verdict.CLEAN), (3.6, 1.2, Verdict.BACKDOORED)],
+)
+def test_the_distance_to_the_copy_decides(suspect: float, copy: float, verdict: Verdict) -> None:
+    judged = against_surrogate(found(suspect), found(copy), OBSERVED)
+    assert judged.verdict is verdict and judged.calibrated
+    assert judged.hypotheses[0].null == SOURCE and SOURCE in judged.reasons[0]
+
+
+def test_a_copy_that_still_acts_backdoored_proves_no_innocence() -> None:
+    """Suspect and copy agree, because unlearning failed."""
+    before = found(5.5)
+    judged = against_surrogate(before, found(5.4), OBSERVED)
+    assert judged.verdict is before.verdict is not Verdict.CLEAN
+    assert "still scores more" in judged.reasons[-1] and not judged.calibrated
+
+
+def test_a_copy_of_which_nothing_can_be_said_leaves_no_clean_verdict() -> None:
+    collapsed = Detection("ssldefender", Verdict.INCONCLUSIVE, None, None, ("collapsed",))
+    judged = against_surrogate(replace(found(3.6), verdict=Verdict.CLEAN), collapsed, OBSERVED)
+    assert judged.verdict is Verdict.INCONCLUSIVE
