@@ -49,8 +49,9 @@ def is_header(block: bytes) -> bool:
     if len(block) < BLOCK or not any(block):
         return False
     without = block[:148] + b" " * 8 + block[156:BLOCK]
-    signed = sum(byte - 256 if byte > 127 else byte for byte in without)  # as some old programs summed
-    return _number(block[148:156]) in (sum(without), signed)
+    said = _number(block[148:156])
+    # Some old programs took the bytes for signed ones.
+    return said == sum(without) or said == sum(byte - 256 if byte > 127 else byte for byte in without)
 
 
 def read_entries(file: BinaryIO, length: int) -> list[TarEntry]:
@@ -83,6 +84,8 @@ def read_entries(file: BinaryIO, length: int) -> list[TarEntry]:
             continue
         name = _name(said.get(b"path", header.name))
         if header.kind in _REGULAR and not said.get(b"path", header.name).endswith(b"/"):
+            if not name:
+                unsafe("an entry without a name")
             entries.append(TarEntry(name, start, size))
             check_count(len(entries))
         elif header.kind not in (*_REGULAR, _FOLDER, _LABEL):

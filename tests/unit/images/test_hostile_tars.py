@@ -43,6 +43,10 @@ def test_links_devices_and_oddities(tmp_path: Path, kind: bytes) -> None:
     assert refusal(path) == "unsafe_archive"
 
 
+def test_a_file_without_a_name(tmp_path: Path) -> None:
+    assert refusal(raw_tar(tmp_path / "x.tar", (entry("", len(picture())), picture()))) == "unsafe_archive"
+
+
 def test_one_name_twice_also_when_it_is_written_differently(tmp_path: Path) -> None:
     assert refusal(tarred(tmp_path / "x.tar", {"a.png": picture(), "./a.png": picture(1)})) == "unsafe_archive"
 
