@@ -13,7 +13,7 @@ import core.zoo.measure as measure
 from core.attacks.trigger_spec import build_trigger, parse_trigger
 from core.run import QuietRun
 from core.triggers import load_trigger
-from core.zoo.index import table, write_index
+from core.zoo.index import table, write_index, write_table
 from core.zoo.recipe import load_recipe
 from core.zoo.record import read_record
 from core.zoo.schedule import build_in_order, unbuilt
@@ -151,6 +151,16 @@ def test_index_and_table_name_every_encoder(built):
     lines = table(shop).splitlines()
     assert len(lines) == 2 + len(NAMES) and len({line.count("|") for line in lines}) == 1
     assert "failed attack" in lines[4]
+
+
+def test_the_table_goes_into_its_place_in_a_page(tmp_path):
+    page = tmp_path / "zoo.md"
+    write_table(page, "| a |\n")
+    assert page.read_text() == "| a |\n"
+    page.write_text("# Zoo\n\n<!-- table -->\nold\n<!-- /table -->\n\nAfter.\n")
+    for text in ("| a |\n", "| b |\n"):
+        write_table(page, text)
+    assert page.read_text() == "# Zoo\n\n<!-- table -->\n| b |\n<!-- /table -->\n\nAfter.\n"
 
 
 def test_nothing_is_built_on_an_encoder_that_failed(tmp_path):
