@@ -8,7 +8,7 @@ its architecture and training. So every score is held against clean encoders of 
 S0 being the similarity of clean images: the share of the clean spread that a trigger leaves, as a logarithm. On it a
 backdoor lies units away from clean encoders, whose own scatter is a few tenths, and encoders whose clean features are
 more or less alike become comparable. Thresholds are one-sided prediction limits: with n clean encoders in the family
-and a deviation pooled over all families, a further clean one exceeds ``limit(a)`` with probability a.
+and a deviation pooled over all families and a prior, a further clean one exceeds ``limit(a)`` with probability a.
 
 Not in the SSLDefender paper, which recovers triggers and gives no verdict.
 """
@@ -22,8 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-SMALLEST_DEVIATION = 0.25
-"""A deviation from a handful of encoders may come out small by chance; no threshold is tighter than this makes it."""
+PRIOR_DEVIATION, PRIOR_DEGREES = 0.4, 10
+"""What is believed of the scatter within a family before any is seen, and how many degrees of freedom that is worth.
+
+A handful of encoders says little about a deviation: estimated alone, it may come out tiny by chance, or be worth two
+degrees of freedom, whose limits no backdoor passes. The value is what resnet18s trained by four methods scatter by in
+the search for masked patterns, the widest of the four kinds (``docs/calibration.md``)."""
 
 _LEAST_GAP = 1e-6
 
@@ -55,8 +59,10 @@ class Null:
 
     def limit(self, false_alarms: float) -> float:
         """The x that a further clean encoder exceeds with probability ``false_alarms``."""
-        t = float(student.ppf(1 - false_alarms, self.degrees))
-        return self.mean + t * max(self.deviation, SMALLEST_DEVIATION) * math.sqrt(1 + 1 / self.encoders)
+        degrees = self.degrees + PRIOR_DEGREES
+        squares = self.degrees * self.deviation**2 + PRIOR_DEGREES * PRIOR_DEVIATION**2
+        t = float(student.ppf(1 - false_alarms, degrees))
+        return self.mean + t * math.sqrt(squares / degrees) * math.sqrt(1 + 1 / self.encoders)
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,11 @@ def null_for(hypothesis: str, family: str, observed: Sequence[Observation]) -> N
     groups = _by_family(hypothesis, observed)
     total = sum(len(group) for group in groups.values())
     apart = scatter(hypothesis, observed)
-    if family in groups and apart is not None:
+    if family in groups:
         own = groups[family]
+        deviation, degrees = apart or (PRIOR_DEVIATION, 0)
         source = f"{len(own)} clean encoder{'s' if len(own) > 1 else ''} of {family}"
-        return Null(float(np.mean(own)), apart[0], len(own), apart[1], True, source)
+        return Null(float(np.mean(own)), deviation, len(own), degrees, True, source)
     if total < 3:
         return None
     # Single encoders, not family means: a new family's encoder differs by both kinds of scatter.

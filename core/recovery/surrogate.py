@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from core.recovery.detection import Detection
-from core.recovery.nulls import Null, Observation, null_for, remaining_gap, scatter
+from core.recovery.nulls import PRIOR_DEVIATION, Null, Observation, null_for, remaining_gap, scatter
 from core.recovery.verdict import DOUBT, compared, judge_hypotheses
 from core.types import Verdict
 
@@ -37,12 +37,11 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
     rows = []
     for row in found.hypotheses:
         everywhere = null_for(row.name, NO_FAMILY, observed)
-        apart = scatter(row.name, observed)
-        if row.name not in copies or everywhere is None or apart is None:
+        if row.name not in copies or everywhere is None:
             continue
         if copies[row.name] > everywhere.limit(DOUBT):
             return _unusable(found, f"the copy still scores more than clean encoders do ({row.name})")
-        deviation, degrees = apart
+        deviation, degrees = scatter(row.name, observed) or (PRIOR_DEVIATION, 0)
         null = Null(copies[row.name], deviation, 1, degrees, own_family=True, source=SOURCE)
         rows.append(compared(row.name, row.scores, found.clean_similarity, null))
     if not rows:

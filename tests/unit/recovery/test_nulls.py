@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from core.recovery.nulls import Null, Observation, family_of, null_for, remaining_gap, scatter, similarity_at
+from core.recovery.nulls import (
+    PRIOR_DEGREES,
+    PRIOR_DEVIATION,
+    Null,
+    Observation,
+    family_of,
+    null_for,
+    remaining_gap,
+    scatter,
+    similarity_at,
+)
 
 
 def seen(family: str, *scores: float) -> list[Observation]:
@@ -27,7 +37,8 @@ def test_a_familys_null_has_its_own_mean_and_everybodys_scatter() -> None:
     assert null.mean == pytest.approx(2.2)
     assert null.deviation == pytest.approx(math.sqrt((0.08 + 0.18) / 3))
     assert null.source == "2 clean encoders of a"
-    expected = 2.2 + student.ppf(0.99, 3) * null.deviation * math.sqrt(1.5)
+    pooled = math.sqrt((3 * null.deviation**2 + PRIOR_DEGREES * PRIOR_DEVIATION**2) / (3 + PRIOR_DEGREES))
+    expected = 2.2 + student.ppf(0.99, 3 + PRIOR_DEGREES) * pooled * math.sqrt(1.5)
     assert null.limit(0.01) == pytest.approx(expected)
 
 
@@ -36,7 +47,7 @@ def test_an_unknown_family_is_held_against_all_and_the_limits_are_wider() -> Non
     stranger, own = null_for("mask", "c", observed), null_for("mask", "b", observed)
     assert stranger is not None and own is not None
     assert not stranger.own_family and stranger.encoders == 6
-    assert stranger.limit(0.01) > own.limit(0.01)
+    assert stranger.limit(0.01) - stranger.mean > own.limit(0.01) - own.mean
     assert null_for("additive", "a", observed) is None
     assert null_for("mask", "c", observed[:2]) is None
 
@@ -46,16 +57,23 @@ def test_limits_hold_what_they_promise() -> None:
     random = np.random.default_rng(0)
     passed = 0
     for _ in range(4000):
-        *sample, further = random.normal(2.5, 0.6, size=7)
+        *sample, further = random.normal(2.5, PRIOR_DEVIATION, size=7)
         null = null_for("mask", "a", seen("a", *sample))
         assert null is not None
         passed += further > null.limit(0.01)
     assert 20 <= passed <= 62
 
 
-def test_no_limit_is_tighter_than_the_smallest_deviation() -> None:
-    alike = Null(2.0, 0.001, 5, 4, True, "")
-    assert alike.limit(0.01) > 2.0 + 0.25 * student.ppf(0.99, 4)
+def test_a_few_encoders_that_agree_by_chance_make_no_tight_limit_and_many_do() -> None:
+    few, many = Null(2.0, 0.01, 3, 2, True, ""), Null(2.0, 0.01, 300, 299, True, "")
+    assert few.limit(0.01) > 2.0 + 2 * 0.3
+    assert many.limit(0.01) < 2.0 + 0.25
+
+
+def test_a_family_of_one_has_a_null_of_its_own() -> None:
+    null = null_for("mask", "a", seen("a", 2.0))
+    assert null is not None and null.own_family and null.degrees == 0
+    assert null.limit(0.01) == pytest.approx(2.0 + student.ppf(0.99, 10) * 0.4 * math.sqrt(2))
 
 
 def test_scatter_is_within_families() -> None:
