@@ -33,7 +33,7 @@ def detecting(verdicts: list[Verdict], seen: list[torch.nn.Module]) -> Choice:
 def test_a_planted_canary_is_a_backdoor_and_leaves_the_encoder_alone() -> None:
     encoder, images = planted_encoder_for_training(), planted_images(128)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    result = plant_canary(encoder, images, PATCH, 60, QuietRun(), seed=0)
+    result = plant_canary(encoder, images, PATCH, 150, QuietRun(), seed=0)
     assert result.attraction > 0.8 and result.kept > 0.8 and result.took
     for name, value in encoder.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
