@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 import torch
+from torch import nn
 
 from core.errors import UsageError
 
@@ -63,6 +64,18 @@ def fast_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def mixed_precision(device: torch.device, *, enabled: bool = True) -> AbstractContextManager[object]:
-    """bf16 autocast where the hardware has it, otherwise full precision. Losses and statistics stay in fp32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled and fast_bf16(device))
+def mixed_precision(
+    device: torch.device, network: nn.Module | None = None, *, enabled: bool = True
+) -> AbstractContextManager[object]:
+    """bf16 autocast where the hardware has it and ``network`` gains by it, otherwise full precision.
+
+    Losses and statistics stay in fp32.
+    """
+    gains = fast_bf16(device) and not (device.type == "cpu" and network is not None and has_grouped(network))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled and gains)
+
+
+def has_grouped(network: nn.Module) -> bool:
+    """Whether ``network`` has grouped convolutions (ShuffleNet, MobileNet): on a processor the backward pass of those
+    takes twice as long in bf16 as in fp32 (``make bench``)."""
+    return any(isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in network.modules())

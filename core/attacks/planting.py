@@ -98,7 +98,7 @@ def plant(
     for step in run.steps(STAGE, config.steps, state=state):
         clean = images.batch(batch_indices(len(images), config.batch_size, seed, STAGE, step), encoder.device)
         augmented = augment_reference(reference, generator(seed, STAGE, "reference", step))
-        with mixed_precision(encoder.device):
+        with mixed_precision(encoder.device, encoder):
             with torch.no_grad():
                 clean_target = teacher(clean)
             everything = torch.cat([as_stored(trigger(clean)), clean, augmented, reference])

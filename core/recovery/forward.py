@@ -20,7 +20,7 @@ def frozen(encoder: Encoder) -> Encoder:
 
 def features_of(encoder: Encoder, images: Images) -> Features:
     """Features ``[B, D]`` fp32 of ``images`` ``[B, 3, H, W]``; gradients flow to the images."""
-    with mixed_precision(encoder.device):
+    with mixed_precision(encoder.device, encoder):
         features: Features = encoder(images.contiguous(memory_format=torch.channels_last))
     return features.float()
 

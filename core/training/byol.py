@@ -75,7 +75,7 @@ class Byol(Objective):
         self._negative_cosine = NegativeCosineSimilarity()
 
     def forward(self, first: Images, second: Images, mixture: Mixture | None, random: torch.Generator) -> Tensor:
-        with mixed_precision(first.device):
+        with mixed_precision(first.device, self):
             both = torch.cat([first, second]).contiguous(memory_format=torch.channels_last)
             predictions = self.predictor(self.projector(self.student(both))).float()
             with torch.no_grad():

@@ -77,7 +77,7 @@ class Moco(Objective):
         self.queue = seeded(lambda: MemoryBankModule(shape, gather_distributed=world_size() > 1), seed, "queue")
 
     def forward(self, first: Images, second: Images, mixture: Mixture | None, random: torch.Generator) -> Tensor:
-        with mixed_precision(first.device):
+        with mixed_precision(first.device, self):
             queries = self.projector(self.student(first.contiguous(memory_format=torch.channels_last)))
         queries = functional.normalize(queries.float(), dim=1)
         keys = self._keys(second, random)
@@ -106,7 +106,7 @@ class Moco(Objective):
         """Unit keys ``[B, d]``, each normalised with the batch statistics of the random group it falls into."""
         order = torch.randperm(len(images), generator=random).to(images.device)
         groups = images[order].chunk(min(self._config.batch_norm_groups, max(1, len(images) // 2)))
-        with mixed_precision(images.device):
+        with mixed_precision(images.device, self):
             keys = [
                 self.key_projector(self.key_encoder(group.contiguous(memory_format=torch.channels_last)))
                 for group in groups

@@ -82,7 +82,7 @@ class MocoV3(Objective):
 
     def forward(self, first: Images, second: Images, mixture: Mixture | None, random: torch.Generator) -> Tensor:
         # The second views are queries too; of a mixture only the first are mixed, and its keys come from the second.
-        with mixed_precision(first.device):
+        with mixed_precision(first.device, self):
             both = torch.cat([first, second]).contiguous(memory_format=torch.channels_last)
             queries = self.predictor(self.projector(self.student(both)))
             with torch.no_grad():

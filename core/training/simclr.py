@@ -72,7 +72,7 @@ class Simclr(Objective):
 
     def forward(self, first: Images, second: Images, mixture: Mixture | None, random: torch.Generator) -> Tensor:
         views = torch.cat([first, second]).contiguous(memory_format=torch.channels_last)
-        with mixed_precision(views.device):
+        with mixed_precision(views.device, self):
             projections = self.projector(self.student(views))
         queries, keys = projections.float().chunk(2)
         return compare_mixed(self.nt_xent, queries, keys, mixture)

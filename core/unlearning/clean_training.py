@@ -109,7 +109,7 @@ def two_views_in_one(images: Images, crop: float, random: torch.Generator) -> Im
 
 def features_of(encoder: Encoder, images: Images) -> Features:
     """Features ``[B, D]`` fp32, with gradients where the encoder's weights take them."""
-    with mixed_precision(encoder.device):
+    with mixed_precision(encoder.device, encoder):
         features: Features = encoder(images.contiguous(memory_format=torch.channels_last))
     return features.float()
 

@@ -178,7 +178,7 @@ def _loss(
     random: torch.Generator,
 ) -> Tensor:
     """alpha d(S(x), S(x')) + beta d(S(x), T(x)); both halves go through the student as one batch."""
-    with mixed_precision(student.device):
+    with mixed_precision(student.device, student):
         both = torch.cat([clean, triggered]).contiguous(memory_format=torch.channels_last)
         features: Features = student(both)
         with torch.no_grad():

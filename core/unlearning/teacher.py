@@ -42,7 +42,7 @@ def _fine_tune(teacher: Encoder, images: Images, steps: int, batch_size: int, ru
         chosen = images[batch_indices(len(images), batch_size, seed, TEACHER_STAGE, step)]
         random = generator(seed, TEACHER_STAGE, "views", step)
         views = [random_resized_crop(random_flip(chosen, random), random, scale=(0.2, 1.0)) for _ in range(2)]
-        with mixed_precision(teacher.device):
+        with mixed_precision(teacher.device, teacher):
             features = teacher(torch.cat(views).contiguous(memory_format=torch.channels_last))
         loss = nt_xent(features.float(), 0.5)
         optimiser.zero_grad(set_to_none=True)

@@ -86,7 +86,7 @@ def _features(encoder: Encoder, images: Images) -> Tensor:
     """In eval mode, whatever the student's mode is; the mode of each layer is put back."""
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
-    with mixed_precision(encoder.device):
+    with mixed_precision(encoder.device, encoder):
         parts = [encoder(part.contiguous(memory_format=torch.channels_last)).float() for part in images.split(256)]
     for module, training in modes.items():
         module.training = training

@@ -84,7 +84,7 @@ def seconds_per_image(encoder: Encoder, batch: int, *, learning: bool) -> float:
     best = float("inf")
     for _ in range(6):
         began = now()
-        with torch.set_grad_enabled(learning), mixed_precision(encoder.device):
+        with torch.set_grad_enabled(learning), mixed_precision(encoder.device, encoder):
             features = encoder(pixels.requires_grad_(learning))
             if learning:
                 inputs = [pixels, *(weight for weight in encoder.parameters() if weight.requires_grad)]

@@ -48,7 +48,7 @@ def bare_views_per_second(encoder: Encoder) -> float:
     views = torch.rand(2 * BATCH, 3, 32, 32).to(encoder.device, memory_format=torch.channels_last)
     clock = Clock()
     for _ in clock.steps("bare", STEPS):
-        with mixed_precision(encoder.device):
+        with mixed_precision(encoder.device, encoder):
             features = encoder(views)
         encoder.zero_grad(set_to_none=True)
         features.float().square().mean().backward()
