@@ -55,7 +55,7 @@ def unlearn_once(
 
 
 def purify_and_verify(
-    encoder: Encoder,
+    suspect: Encoder,
     images: ImageSet,
     found: Detection,
     detection: Choice[Detect],
@@ -66,13 +66,13 @@ def purify_and_verify(
 ) -> Purified:
     """The kind of audit ``purify``, whose first detection was made before and is not made again."""
 
-    def apply(subject: Encoder, given: ImageSet, config: Any, run: Run, *, seed: int) -> Detection:
-        if subject is encoder:
+    def apply(encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Detection:
+        if encoder is suspect:
             return found
-        return detection.method.apply(subject, given, config, run, seed=seed)
+        return detection.method.apply(encoder, images, config, run, seed=seed)
 
     remembered = replace(detection, method=replace(detection.method, apply=apply))
-    findings = purify(Subject(encoder, images, seed), remembered, purification, run)
+    findings = purify(Subject(suspect, images, seed), remembered, purification, run)
     assert findings.delivered is not None
     return Purified(findings.delivered, findings.unlearning, findings.verification)
 
@@ -93,7 +93,9 @@ def read_detection(path: Path) -> Detection:
     state["hypotheses"] = tuple(
         HypothesisResult(**{**row, "scores": tuple(row["scores"])}) for row in state["hypotheses"]
     )
-    state["triggers"] = tuple(RecoveredTrigger(**{**row, "trigger": _trigger(row["trigger"])}) for row in state["triggers"])
+    state["triggers"] = tuple(
+        RecoveredTrigger(**{**row, "trigger": _trigger(row["trigger"])}) for row in state["triggers"]
+    )
     return Detection(**{**state, "reasons": tuple(state["reasons"]), "untested": tuple(state["untested"])})
 
 

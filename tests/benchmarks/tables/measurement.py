@@ -48,9 +48,7 @@ def measure(
     ]
     known = [KnownBackdoor(trigger, train.classes.index(name)) for trigger, name in zip(triggers, names, strict=True)]
     evaluations = [
-        evaluation_json(
-            evaluate(encoder, train, test, each, PROBES, StageRun(run, f"{dataset} {number}"), seed=_SEED)
-        )
+        evaluation_json(evaluate(encoder, train, test, each, PROBES, StageRun(run, f"{dataset} {number}"), seed=_SEED))
         for number, each in enumerate(known or [None])
     ]
     return {

@@ -68,9 +68,9 @@ def run_cells(
                 running[receiver] = _Running(cell, process, time.monotonic())
             if not running:
                 return
-            for receiver in wait(list(running)):
-                assert isinstance(receiver, Connection)
-                ended = _end(receiver, running.pop(receiver), place.store)
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)
+                ended = _end(ready, running.pop(ready), place.store)
                 if ended.failure is not None:
                     failed.add(key(ended.cell))
                 yield ended

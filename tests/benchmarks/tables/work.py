@@ -9,7 +9,6 @@ import resource
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -174,5 +173,3 @@ class _RunOfAChild(QuietRun):
             if parent is not None and not parent.is_alive():
                 raise SystemExit(f"the bench is gone; {name} stops")
             yield step
-
-
