@@ -29,7 +29,7 @@ NO_ZOO = """No encoder with a truth in {folders}. Build a zoo first (hours on tw
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every table was rendered, 1 when runs failed, 2 when there is nothing to measure."""
     options = _options(arguments)
-    library = ImageLibrary(options.data)
+    library = ImageLibrary(options.data, cache=options.output / "images")
     encoders = read_zoos(options.zoo)
     if not encoders:
         folders = ", ".join(map(str, options.zoo))

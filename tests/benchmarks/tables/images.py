@@ -7,16 +7,19 @@ says how many images there are. A defence sees them unlabelled and under numbers
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+from core.checkpoint import load_checkpoint, save_checkpoint
 from core.errors import UsageError
 from core.images.labelled import LabelledImages, load_labelled
 from core.images.load import image_names, open_members
 from core.random import generator
+from core.training.checkpoints import fingerprint
 from core.types import ImageSet
 
 ASIDE = 0.1
@@ -37,9 +40,13 @@ class CleanImages:
 
 @dataclass(frozen=True)
 class ImageLibrary:
-    """The sets in ``folder``: ``NAME-train`` and ``NAME-test`` (or ``-val``), zips or folders of class folders."""
+    """The sets in ``folder``: ``NAME-train`` and ``NAME-test`` (or ``-val``), zips or folders of class folders.
+
+    ``cache`` keeps their decoded pixels: hundreds of runs read the same archives.
+    """
 
     folder: Path
+    cache: Path | None = None
 
     def has(self, dataset: str) -> bool:
         return self._half(dataset, ("train",)) is not None and self._half(dataset, _TEST_HALVES) is not None
@@ -54,11 +61,11 @@ class ImageLibrary:
 
     def to_fit(self, dataset: str, size: tuple[int, int]) -> LabelledImages:
         """Labelled training images for probes, none of which any defence is given."""
-        whole = _labelled(self._path(dataset, ("train",)), size)
+        whole = _labelled(self._path(dataset, ("train",)), size, self.cache)
         return _part(whole, cut(whole)[0])
 
     def to_test(self, dataset: str, size: tuple[int, int]) -> LabelledImages:
-        return _labelled(self._path(dataset, _TEST_HALVES), size)
+        return _labelled(self._path(dataset, _TEST_HALVES), size, self.cache)
 
     def for_defence(self, clean: CleanImages, size: tuple[int, int], seed: int) -> ImageSet:
         """Unlabelled images, drawn without a look at their classes.
@@ -66,7 +73,7 @@ class ImageLibrary:
         Raises:
             UsageError: not as many were set aside.
         """
-        whole = _labelled(self._path(clean.dataset, ("train",)), size)
+        whole = _labelled(self._path(clean.dataset, ("train",)), size, self.cache)
         aside = cut(whole)[1]
         if len(aside) < clean.count:
             raise UsageError(
@@ -113,8 +120,27 @@ def _part(images: LabelledImages, indices: torch.Tensor) -> LabelledImages:
 
 
 @lru_cache(maxsize=4)
-def _labelled(path: Path, size: tuple[int, int]) -> LabelledImages:
-    return load_labelled(path, size)
+def _labelled(path: Path, size: tuple[int, int], cache: Path | None) -> LabelledImages:
+    if cache is None or not path.is_file():
+        return load_labelled(path, size)
+    status = path.stat()
+    version = fingerprint(str(path.resolve()), status.st_size, status.st_mtime_ns, size)[:16]
+    kept = cache / f"{path.stem}-{version}.safetensors"
+    if not kept.is_file():
+        _keep(load_labelled(path, size), kept)
+    state = load_checkpoint(kept)
+    images = ImageSet(state["pixels"], tuple(state["names"]), state["digest"])
+    return LabelledImages(images, state["labels"], tuple(state["classes"]))
+
+
+def _keep(images: LabelledImages, path: Path) -> None:
+    """At once, and under a name of this process's own until then: several may decode the same set."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = path.with_name(f"{path.stem}.{os.getpid()}")
+    whole = images.images
+    state = {"pixels": whole.pixels, "names": list(whole.names), "digest": whole.digest}
+    save_checkpoint(own, {**state, "labels": images.labels, "classes": list(images.classes)})
+    own.replace(path)
 
 
 @lru_cache(maxsize=16)

@@ -58,22 +58,28 @@ def auroc(scores: Sequence[tuple[float | None, bool]]) -> float | None:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """How often each verdict was given in ``runs`` runs."""
+    """How often each verdict was given in ``runs`` runs that ended in one, out of ``planned``."""
 
     backdoored: int
     inconclusive: int
     runs: int
+    planned: int
 
     @property
     def text(self) -> str:
-        """``5 of 6``, and how many were inconclusive if any: they are neither detections nor acquittals."""
+        """``5 of 6``, and how many were inconclusive if any: they are neither detections nor acquittals. Runs without a
+        verdict are said; nothing is where there was nothing to run."""
+        if not self.planned:
+            return ""
         if not self.runs:
             return NOT_RUN
-        doubt = f" ({self.inconclusive} inconclusive)" if self.inconclusive else ""
-        return f"{self.backdoored} of {self.runs}{doubt}"
+        remarks = [f"{self.inconclusive} inconclusive"] if self.inconclusive else []
+        remarks += [f"{self.planned - self.runs} without a verdict"] if self.runs < self.planned else []
+        return f"{self.backdoored} of {self.runs}" + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def verdicts(results: Iterable[Mapping[str, Any] | None]) -> Verdicts:
-    """Counted over the detections that ended in a verdict."""
-    counts = Counter(row["verdict"] for row in results if row is not None and row["problem"] is None)
-    return Verdicts(counts[Verdict.BACKDOORED], counts[Verdict.INCONCLUSIVE], counts.total())
+    """Counted over the detections that ended in a verdict; None stands for a run that is missing."""
+    rows = list(results)
+    counts = Counter(row["verdict"] for row in rows if row is not None and row["problem"] is None)
+    return Verdicts(counts[Verdict.BACKDOORED], counts[Verdict.INCONCLUSIVE], counts.total(), len(rows))

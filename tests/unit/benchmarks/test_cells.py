@@ -15,7 +15,7 @@ from core.types import Verdict
 from tests.benchmarks.tables import defence
 from tests.benchmarks.tables.cells import key
 from tests.benchmarks.tables.encoders import attack_key, trigger_kind
-from tests.benchmarks.tables.images import CleanImages
+from tests.benchmarks.tables.images import CleanImages, _labelled
 from tests.unit.benchmarks.small_zoo import small_bench
 
 
@@ -62,6 +62,17 @@ def test_a_defence_never_gets_what_probes_see(bench):
     assert not torch.equal(given.pixels, again.pixels)
     with pytest.raises(UsageError, match="set aside"):
         library.for_defence(CleanImages("cifar10", 17), (32, 32), 0)
+
+
+def test_decoded_images_are_kept_and_the_same(bench, tmp_path):
+    cached = dataclasses.replace(bench.library, cache=tmp_path)
+    plain = bench.library.to_fit("cifar10", (32, 32))
+    for _ in range(2):
+        _labelled.cache_clear()
+        again = cached.to_fit("cifar10", (32, 32))
+        assert torch.equal(again.images.pixels, plain.images.pixels) and torch.equal(again.labels, plain.labels)
+        assert (again.images.digest, again.classes) == (plain.images.digest, plain.classes)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_defences_import_nothing_of_the_truth():

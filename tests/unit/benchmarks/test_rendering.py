@@ -39,8 +39,8 @@ def test_auroc_is_of_encoders_with_a_score():
 
 def test_inconclusive_is_counted_apart():
     said = [{"problem": None, "verdict": verdict} for verdict in ("backdoored", "inconclusive", "clean")]
-    assert verdicts([*said, None, {"problem": {"code": "x"}}]).text == "1 of 3 (1 inconclusive)"
-    assert verdicts([None]).text == "not run"
+    assert verdicts([*said, None, {"problem": {"code": "x"}}]).text == "1 of 3 (1 inconclusive, 2 without a verdict)"
+    assert verdicts([None]).text == "not run" and verdicts([]).text == ""
 
 
 def test_missing_refused_and_untouched_are_said():
