@@ -28,7 +28,7 @@ def note(cells: Iterable[Cell], results: Results) -> str:
     seeds = _distinct(str(cell.detection.seed if isinstance(cell, Purification) else cell.seed)
                       for cell, _ in there if hasattr(cell, "seed") or isinstance(cell, Purification))  # fmt: skip
     tests = {
-        f"{name} ({part['fitted_on']:,} to fit the probe, {part['tested_on']:,} to test)"
+        f"images of {name}: {part['fitted_on']:,} to fit the probe, {part['tested_on']:,} to test"
         for _, document in there
         for name, part in document.get("measured", {}).items()
     }
