@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from api.errors import RequestProblem, input_problem
+from api.image_gates import EXPECTED_IMAGES, check_images
 from api.quarantine import ArrivedFile
 
 _ZIP_MEMBER = b"PK\x03\x04"
-_EMPTY_ZIP = b"PK\x05\x06"
 _PICKLE_PROTOCOL = 0x80  # first byte of a pickle since protocol 2, as PyTorch's old checkpoints are
 _LONGEST_HEADER = 16 * 1024 * 1024  # bytes of safetensors' JSON header; real ones have some 100 kB
 _AGAIN = "Upload the file again; the copy you have may be incomplete."
@@ -42,7 +42,7 @@ def _check_encoder(file: ArrivedFile) -> None:
     start = _first_bytes(file.path)
     if start.startswith(_ZIP_MEMBER):
         if not zipfile.is_zipfile(file.path):
-            raise _refusal("encoder", "truncated_checkpoint", "The checkpoint is a zip file without its end.", _AGAIN)
+            raise _refusal("truncated_checkpoint", "The checkpoint is a zip file without its end.", _AGAIN)
     elif start[0] == _PICKLE_PROTOCOL and len(start) > 1 and start[1] in range(2, 6):
         return  # an old PyTorch checkpoint; the worker opens it with everything but tensors forbidden
     else:
@@ -53,14 +53,12 @@ def _check_safetensors(file: ArrivedFile, start: bytes) -> None:
     length = int.from_bytes(start[:8], "little")
     if len(start) < 9 or start[8:9] != b"{" or length < 2:
         raise _refusal(
-            "encoder",
             "not_an_encoder",
             "The file is neither safetensors nor a PyTorch checkpoint.",
             "Send the encoder's weights, saved with safetensors or torch.save.",
         )
     if length > _LONGEST_HEADER:
         raise _refusal(
-            "encoder",
             "malformed_safetensors",
             f"The file announces a header of {length} bytes.",
             "Save the weights again with the safetensors library.",
@@ -104,35 +102,25 @@ def _end_of(entry: Any) -> int | None:
     return end
 
 
-def _check_images(file: ArrivedFile) -> None:
-    start = _first_bytes(file.path)
-    if start.startswith(_EMPTY_ZIP):
-        raise _refusal("images", "no_images", "The zip archive is empty.", "Put the images into it.")
-    if not start.startswith(_ZIP_MEMBER):
-        raise _refusal("images", "not_a_zip", "The file is not a zip archive.", "Send the images as one zip archive.")
-    if not zipfile.is_zipfile(file.path):
-        raise _refusal("images", "truncated_zip", "The zip archive has no end: it is incomplete.", _AGAIN)
-
-
 def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(16)
 
 
 def _truncated(detail: str) -> RequestProblem:
-    return _refusal("encoder", "truncated_safetensors", detail, _AGAIN)
+    return _refusal("truncated_safetensors", detail, _AGAIN)
 
 
 def _malformed(detail: str) -> RequestProblem:
-    return _refusal("encoder", "malformed_safetensors", detail, "Save the weights again with the safetensors library.")
+    return _refusal("malformed_safetensors", detail, "Save the weights again with the safetensors library.")
 
 
-def _refusal(name: str, code: str, detail: str, action: str) -> RequestProblem:
-    return input_problem(code, f"/{name}", detail, expected=_EXPECTED[name], action=action)
+def _refusal(code: str, detail: str, action: str) -> RequestProblem:
+    return input_problem(code, "/encoder", detail, expected=_EXPECTED["encoder"], action=action)
 
 
-_GATES: Mapping[str, Callable[[ArrivedFile], None]] = {"encoder": _check_encoder, "images": _check_images}
+_GATES: Mapping[str, Callable[[ArrivedFile], None]] = {"encoder": _check_encoder, "images": check_images}
 _EXPECTED: Mapping[str, str] = {
     "encoder": "a complete safetensors file or PyTorch checkpoint",
-    "images": "a complete zip archive of images",
+    "images": EXPECTED_IMAGES,
 }

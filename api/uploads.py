@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.orm import Session
 
+from api.image_gates import form_of
 from api.quarantine import ArrivedFile
 from api.storage.datasets import create_dataset
 from api.storage.encoders import create_encoder
@@ -17,6 +18,8 @@ from api.storage.objects import ObjectStore, ObjectStoreError
 from api.storage.tables import Dataset, Encoder
 
 _log = structlog.get_logger("api.uploads")
+
+_UNKNOWN = "application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,20 @@ class PendingUpload:
 @dataclass(frozen=True)
 class _Table:
     prefix: str
-    media_type: str
+    media_type: Callable[[ArrivedFile], str]
     create: Callable[[Session, StoredFile, uuid.UUID], Encoder | Dataset]
 
 
 _TABLES: Mapping[str, _Table] = {
     "encoder": _Table(
-        "encoders", "application/octet-stream", lambda session, file, id_: create_encoder(session, file, encoder_id=id_)
+        "encoders",
+        lambda file: _UNKNOWN,
+        lambda session, file, id_: create_encoder(session, file, encoder_id=id_),
     ),
     "images": _Table(
-        "datasets", "application/zip", lambda session, file, id_: create_dataset(session, file, dataset_id=id_)
+        "datasets",
+        lambda file: form.value if (form := form_of(file.path)) is not None else _UNKNOWN,
+        lambda session, file, id_: create_dataset(session, file, dataset_id=id_),
     ),
 }
 
@@ -58,10 +65,9 @@ def store_upload(objects: ObjectStore, name: str, file: ArrivedFile) -> PendingU
     table = _TABLES[name]
     file_id = uuid.uuid4()
     object_key = f"{table.prefix}/{file_id}"
-    stored = objects.put_file(object_key, file.path, table.media_type)
-    return PendingUpload(
-        name, file_id, StoredFile(file.filename, table.media_type, stored.size, stored.sha256, object_key)
-    )
+    media_type = table.media_type(file)
+    stored = objects.put_file(object_key, file.path, media_type)
+    return PendingUpload(name, file_id, StoredFile(file.filename, media_type, stored.size, stored.sha256, object_key))
 
 
 def discard(objects: ObjectStore, uploads: Iterable[PendingUpload]) -> None:

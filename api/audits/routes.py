@@ -39,7 +39,7 @@ _MULTIPART: dict[str, Any] = {
         "type": "object",
         "properties": {
             "encoder": {"type": "string", "format": "binary", "description": "safetensors or a PyTorch checkpoint"},
-            "images": {"type": "string", "format": "binary", "description": "zip archive of clean images"},
+            "images": {"type": "string", "format": "binary", "description": "clean images: zip, tar, Parquet, npz"},
             "kind": {"type": "string", "default": "detect", "description": "one of GET /methods"},
             "card": {"type": "string", "description": "JSON: what the weights are, if the file does not say"},
             "parameters": {"type": "string", "description": "JSON object; GET /methods has the schema"},

@@ -1,1 +1,1 @@
-"""Uploaded archives of images."""
+"""Uploaded images."""

@@ -1,4 +1,4 @@
-"""``/datasets`` over HTTP: upload a zip archive of images once, audit it many times."""
+"""``/datasets`` over HTTP: upload images in one file once, audit it many times."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from api.audits.schemas import FileView, file_view
 from api.dependencies import ServiceDep
 from api.errors import RequestProblem
+from api.image_gates import ImageForm
 from api.problems import problems
 from api.receive import receive_upload
 from api.request_bodies import upload_body
@@ -18,13 +19,13 @@ from api.storage.datasets import get_dataset
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
-_RAW_TYPES = ("application/zip", "application/octet-stream")
+_RAW_TYPES = (*(form.value for form in ImageForm), "application/octet-stream")
 
 
 @router.post(
     "",
     operation_id="uploadDataset",
-    summary="Upload a zip archive of images",
+    summary="Upload images: a zip, tar, Parquet or npz file",
     status_code=201,
     response_model=FileView,
     responses=problems(400, 413, 415, 422, 503, 507),
@@ -35,7 +36,8 @@ async def upload_dataset(
     service: ServiceDep,
     filename: Annotated[str, Query(max_length=200, description="name to show, when the file is the raw body")] = "",
 ) -> Response:
-    """As the part `file` of a form, or as the raw body. The id of the answer names it in `POST /audits`."""
+    """As the part `file` of a form, or as the raw body. The id of the answer names it in `POST /audits`. What the file
+    is, its content says; the Content-Type of a raw body only says that it is no form."""
     view = await receive_upload(request, service, "images", _RAW_TYPES, filename)
     return JSONResponse(view.model_dump(mode="json"), status_code=201, headers={"Location": f"/datasets/{view.id}"})
 

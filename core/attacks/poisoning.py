@@ -119,7 +119,8 @@ def poison(
     seed: int,
     force: bool = False,
 ) -> PoisonedSet:
-    """Poison the labelled set at ``source`` (a zip or a folder with class folders) into ``output``, of the same form.
+    """Poison the labelled set at ``source`` (a folder, zip or tar with class folders) into ``output``: a folder where
+    ``source`` is one, else a zip.
 
     ``targets`` are class folders with the trigger that shall lead to each. ``config_values`` are those that differ from
     the attack's defaults. Beside the set are written ``truth.json`` (``core.attacks.poison_truth``) and

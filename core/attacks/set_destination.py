@@ -32,7 +32,7 @@ def check_destination(source: Path, output: Path, *, force: bool) -> None:
     if source.is_dir() and output.suffix.lower() == ".zip":
         raise _refused(f"'{output}' for a folder of images", "the name of a folder", "Leave the suffix out.")
     if not source.is_dir() and output.suffix.lower() != ".zip":
-        raise _refused(f"'{output}' for a zip of images", "a name that ends in .zip", "Add the suffix.")
+        raise _refused(f"'{output}' for images in one file", "a name that ends in .zip", "Add the suffix.")
     if not beside.is_dir() or not os.access(beside, os.W_OK | os.X_OK):
         raise _refused(f"no writable folder '{beside}'", "a folder that exists", "Make it first.")
     inside, outside = where.resolve(), source.absolute().resolve()

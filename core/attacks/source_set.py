@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from core.errors import UnsupportedInput
-from core.images.archive import UnreadableMember
+from core.images.archive import Members, UnreadableMember
 from core.images.decode import FORMATS, MIN_SIDE, NotAnImage, UnusableImage, decode
 from core.images.labelled import class_folders
-from core.images.load import NOT_AN_IMAGE, Members, image_names, open_members
+from core.images.load import NOT_AN_IMAGE, image_names, open_members
 from core.run import Run
 from core.types import RejectedImage
 
@@ -70,8 +70,8 @@ class SourceSet:
 
 @contextmanager
 def open_source(path: Path, run: Run) -> Iterator[SourceSet]:
-    """The set with class folders in the folder or zip at ``path``. Every image is decoded once, to know what is usable
-    before anything is decided; none is kept.
+    """The set with class folders in the folder, zip or tar at ``path``. Every image is decoded once, to know what is
+    usable before anything is decided; none is kept.
 
     Raises:
         UsageError: nothing at ``path``.

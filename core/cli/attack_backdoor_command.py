@@ -20,7 +20,7 @@ from core.errors import UnsupportedInput
 
 def backdoor(
     encoder: EncoderFile,
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Labelled images: a zip or folder of classes.")],
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Labelled images: a folder, zip or tar of classes.")],
     target: Annotated[str, typer.Option("--target", metavar="CLASS", help="Class to lead to: a class folder.")],
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The backdoored encoder.")],
     method: Annotated[str, typer.Option("--method", help="bad-encoder or drupe.")] = "bad-encoder",

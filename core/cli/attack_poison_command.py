@@ -30,7 +30,9 @@ _TRIGGER = (
 
 
 def poison(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Labelled images: a zip or folder of classes.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="Labelled images: a folder, zip or tar of classes.")
+    ],
     method: Annotated[str, typer.Option("--method", help=f"The attack: {_ATTACKS}")],
     target: Annotated[list[str], typer.Option("--target", metavar="CLASS", help="Class to lead to; repeatable.")],
     output: Annotated[

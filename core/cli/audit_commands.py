@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from core.audit import AuditOutcome, AuditRequest
 
 EncoderFile = Annotated[Path, typer.Argument(metavar="ENCODER", help="Weights: .safetensors, .pt or .pth.")]
-ImagesPath = Annotated[Path, typer.Argument(metavar="IMAGES", help="Clean, unlabelled images: a folder or a zip.")]
+ImagesPath = Annotated[
+    Path, typer.Argument(metavar="IMAGES", help="Clean, unlabelled images: a folder, zip, tar, parquet or npz.")
+]
 CardFile = Annotated[Path | None, typer.Option("--card", help="JSON file that says what the weights are.")]
 ReportFolder = Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write report and pictures there.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="What standard output carries.")]

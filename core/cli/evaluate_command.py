@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from core.evaluation.accuracy import KnownBackdoor
     from core.images.labelled import LabelledImages
 
-Labelled = "Labelled images: a zip or folder with one folder per class."
+Labelled = "Labelled images: a folder, zip or tar with one folder per class."
 
 
 class Probe(StrEnum):

@@ -31,7 +31,10 @@ def build(
     ),
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, max=64, help="Encoders built at once.")] = 1,
     only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Just this one; repeatable.")] = None,
-    table: Annotated[Path | None, typer.Option("--table", metavar="FILE", help="Write the table there, too.")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", metavar="FILE", help="Write the table there, too; into a page that has its marks."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, build nothing.")] = False,
     output_format: OutputFormat = Format.TABLE,
     device: Device = "auto",
@@ -47,7 +50,7 @@ def build(
         from core.device import resolve_device
         from core.zoo.check import check_recipe
         from core.zoo.index import table as zoo_table
-        from core.zoo.index import write_index
+        from core.zoo.index import write_index, write_table
         from core.zoo.recipe import load_recipe
         from core.zoo.schedule import unbuilt
         from core.zoo.workshop import Workshop
@@ -71,7 +74,7 @@ def build(
         write_index(shop)
         text = zoo_table(shop)
         if table is not None:
-            table.write_text(text, encoding="utf-8")
+            write_table(table, text)
         if output_format is Format.JSON:
             print_json({"zoo": shop.recipe.name, "output": str(output), "failed": failed, "table": text.splitlines()})
         else:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM")
+_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
 MIN_SIDE = 8
 MAX_PIXELS = 50_000_000
 
@@ -20,6 +21,11 @@ class NotAnImage(Exception):
 
 class UnusableImage(Exception):
     """An image that is damaged, too small or too large; the message is the reason in a few words."""
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file calls itself an image; whether it is one, only its bytes say."""
+    return name.lower().endswith(_SUFFIXES)
 
 
 def decode(data: bytes, image_size: tuple[int, int]) -> NDArray[np.uint8]:

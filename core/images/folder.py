@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from core.images.archive import MAX_MEMBER_BYTES, UnreadableMember
+from core.images.archive import MAX_MEMBER_BYTES, TOO_LARGE, UnreadableMember
+
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
 class FolderMembers:
@@ -30,7 +32,12 @@ class FolderMembers:
             if not path.is_file():
                 raise UnreadableMember("not a regular file")
             if path.stat().st_size > MAX_MEMBER_BYTES:
-                raise UnreadableMember(f"larger than {MAX_MEMBER_BYTES // 2**20} MiB")
+                raise UnreadableMember(TOO_LARGE)
             return path.read_bytes()
         except OSError as failure:
             raise UnreadableMember(failure.strerror or "cannot be read") from failure
+
+
+def is_system_file(name: str) -> bool:
+    """Whether a file is hidden, or one that an operating system leaves behind, or lies in such a folder."""
+    return any(part.startswith(".") or part.lower() in _SYSTEM_FILES for part in name.split("/"))

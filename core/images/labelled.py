@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core.errors import UnsupportedInput, UsageError
 from core.images.load import image_names, open_members, read_images, require_enough
+from core.images.shards import inner_name
 from core.types import ImageSet
 
 
@@ -35,7 +36,8 @@ def load_labelled(
     limit_per_class: int | None = None,
     name: str | None = None,
 ) -> LabelledImages:
-    """The images in the class folders of the folder or zip at ``path``; a folder around all of them is passed over.
+    """The images in the class folders of the folder, zip or tar at ``path``; a folder around all of them is passed
+    over, and so is the shard of a folder of tars.
 
     ``limit_per_class`` takes the first so many names of each class.
 
@@ -72,7 +74,7 @@ def class_folders(names: Sequence[str], archive: str) -> dict[str, str]:
     Raises:
         UnsupportedInput: ``no_classes`` when there are fewer than two class folders.
     """
-    parts = {name: name.split("/") for name in names}
+    parts = {name: inner_name(name).split("/") for name in names}
     depth = 0
     while len({tuple(p[: depth + 1]) for p in parts.values()}) == 1 and all(len(p) > depth + 2 for p in parts.values()):
         depth += 1
@@ -84,7 +86,7 @@ def class_folders(names: Sequence[str], archive: str) -> dict[str, str]:
             field="images",
             found=f"{count} class folder(s) in {ascii(archive)[1:-1][:100]}",
             expected="one folder per class, at least two: CLASS/IMAGE.jpg",
-            action="Sort the images into class folders.",
+            action="Labels are needed here: sort the images into class folders, in a folder, zip or tar.",
         )
     return class_of
 

@@ -1,4 +1,8 @@
-"""A folder or a zip of images as an :class:`ImageSet`: flat, in class folders or nested deeper, labels unread."""
+"""Images in whatever form they come, as an :class:`ImageSet`: flat, in class folders or deeper, labels unread.
+
+A folder, a zip or a tar of image files, a folder of WebDataset or Parquet shards, a Parquet file or an npz: the form is
+known by the content, never by the name.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +11,31 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from core.errors import UnsupportedInput, UsageError
-from core.images.archive import UnreadableMember, open_zip
+from core.images.archive import FORMS, Members, UnreadableMember
 from core.images.decode import FORMATS, NotAnImage, UnusableImage, decode
-from core.images.folder import FolderMembers
+from core.images.folder import is_system_file
+from core.images.forms import open_file
+from core.images.shards import open_folder
 from core.types import ImageSet, RejectedImage
 
 MAX_PIXEL_BYTES = 24 * 2**30
 NOT_AN_IMAGE = "not an image"
-_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-
-
-class Members(Protocol):
-    """Named files that can be read one by one."""
-
-    def names(self) -> list[str]: ...
-
-    def read(self, name: str) -> bytes: ...
 
 
 def load_images(path: Path, image_size: tuple[int, int], *, minimum: int = 50, name: str | None = None) -> ImageSet:
-    """The images in the folder or zip at ``path``, in the order of their names, at ``image_size`` (height, width).
+    """The images in the folder or file at ``path``, in the order of their names, at ``image_size`` (height, width).
 
     What an operating system leaves behind (``.DS_Store``, ``__MACOSX``, ``Thumbs.db``) is passed over. Every other
     file that is not a usable image is named in ``rejected``. How an image is resized: see ``core.images.decode``.
     ``name`` is the user's name for the archive.
 
     Raises:
-        UsageError: nothing at ``path``.
+        UsageError: nothing at ``path``, or a Parquet file without the package that reads it.
         UnsupportedInput: ``no_images``, ``too_few_images`` (fewer than ``minimum`` usable), ``too_many_images``, or
             an archive that is damaged or hostile.
     """
@@ -51,29 +47,31 @@ def load_images(path: Path, image_size: tuple[int, int], *, minimum: int = 50, n
 
 @contextmanager
 def open_members(path: Path) -> Iterator[Members]:
-    """The files of the folder or zip at ``path``.
+    """The files of the folder or file at ``path``.
 
     Raises:
-        UsageError: nothing at ``path``. UnsupportedInput: a zip that is damaged or hostile.
+        UsageError: nothing at ``path``, or a Parquet file without the package that reads it.
+        UnsupportedInput: a file that is damaged, hostile or of no known form.
     """
     if path.is_dir():
-        yield FolderMembers(path)
+        with open_folder(path) as members:
+            yield members
     elif path.is_file():
-        with open_zip(path) as members:
+        with open_file(path) as members:
             yield members
     else:
         raise UsageError(
             "no_such_file",
             field="images",
             found=f"no file or folder at {path}",
-            expected="a folder or a zip of images",
+            expected=FORMS,
             action="Check the path.",
         )
 
 
 def image_names(members: Members) -> list[str]:
     """The names worth opening, sorted: hidden and system files are passed over."""
-    return [name for name in members.names() if not any(_is_system(part) for part in name.split("/"))]
+    return [name for name in members.names() if not is_system_file(name)]
 
 
 def read_images(members: Members, names: Sequence[str], image_size: tuple[int, int]) -> ImageSet:
@@ -124,10 +122,6 @@ def require_enough(images: ImageSet, minimum: int, archive: str) -> None:
         expected=f"at least {minimum} images ({', '.join(FORMATS)})",
         action="Add clean images like those the encoder was trained on; labels are not needed.",
     )
-
-
-def _is_system(part: str) -> bool:
-    return part.startswith(".") or part.lower() in _SYSTEM_FILES
 
 
 def _digest(names: Sequence[str], pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:

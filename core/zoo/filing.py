@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.attacks.trigger_spec import build_trigger
 from core.evaluation.accuracy import Evaluation
 from core.triggers import save_trigger
-from core.zoo.measure import known_backdoors, spec_for_test
+from core.zoo.measure import known_backdoors, trigger_for_test
 from core.zoo.recipe import EncoderRecipe
 from core.zoo.record import EncoderRecord, write_json
 from core.zoo.workshop import Workshop
@@ -29,7 +28,7 @@ def file_encoder(
     files = []
     for index, (_, spec) in enumerate(backdoors):
         name = f"{entry.name}.npz" if index == 0 else f"{entry.name}-{index}.npz"
-        save_trigger(truth / name, build_trigger(spec_for_test(spec, image_size), image_size))
+        save_trigger(truth / name, trigger_for_test(entry, spec, image_size))
         files.append(name)
     first = evaluations[0]
     write_json(

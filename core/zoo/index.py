@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from core.zoo.record import EncoderRecord, read_record, write_json
 from core.zoo.workshop import Workshop
 
 INDEX_FORMAT = "encoder-audit-zoo-index/1"
+TABLE_BEGINS, TABLE_ENDS = "<!-- table -->", "<!-- /table -->"
 _HEADINGS = (
     "encoder", "trained by", "architecture", "attack", "ACC", "ACC 1 %", "ASR", "base", "net", "ASR 1 %", "net 1 %",
     "epochs", "seconds", "CPU s", "images/s", "filed as",
@@ -42,6 +44,17 @@ def table(shop: Workshop) -> str:
     rows = [_row(shop, record) for record in records(shop)]
     lines = [_line(_HEADINGS), _line(["---"] * 4 + ["---:"] * 11 + ["---"])]
     return "\n".join([*lines, *(_line(row) for row in rows)]) + "\n"
+
+
+def write_table(path: Path, text: str) -> None:
+    """Write the table to ``path``: between the lines ``TABLE_BEGINS`` and ``TABLE_ENDS`` of a page that has them, and
+    as the whole file otherwise."""
+    page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, begins, rest = page.partition(TABLE_BEGINS)
+    _, ends, after = rest.partition(TABLE_ENDS)
+    if begins and ends:
+        text = f"{before}{begins}\n{text}{ends}{after}"
+    path.write_text(text, encoding="utf-8")
 
 
 def _row(shop: Workshop, record: EncoderRecord) -> list[str]:

@@ -11,6 +11,7 @@ from core.evaluation.probes import EvaluateConfig
 from core.images.labelled import require_class
 from core.run import Run, StageRun
 from core.training.checkpoints import fingerprint
+from core.triggers.file import AnyTrigger
 from core.types import Encoder
 from core.zoo.recipe import EncoderRecipe
 from core.zoo.record import EncoderRecord, read_record
@@ -18,7 +19,7 @@ from core.zoo.sources import find_set, read_set, targets_of
 from core.zoo.workshop import Workshop
 
 PROBES = EvaluateConfig(probes=("linear", "linear-1pct", "knn"))
-FORM = 2
+FORM = 3
 """Counted up when what a measurement says changes without a change of ``PROBES``: encoders are then measured anew."""
 
 
@@ -37,8 +38,16 @@ def known_backdoors(entry: EncoderRecipe) -> tuple[tuple[str, TriggerSpec], ...]
     return ()
 
 
-def spec_for_test(spec: TriggerSpec, image_size: tuple[int, int]) -> TriggerSpec:
-    """Where a patch that was trained at random places is tested: at a quarter of the image, inside their range."""
+def trigger_for_test(entry: EncoderRecipe, spec: TriggerSpec, image_size: tuple[int, int]) -> AnyTrigger:
+    """The trigger of one of ``entry``'s backdoors as it is tested.
+
+    A patch that poisoned images carry at random places is tested at a quarter of the image, inside their range; one
+    that was planted into an encoder is tested where it was planted.
+    """
+    return build_trigger(_placed(spec, image_size) if entry.poisoning is not None else spec, image_size)
+
+
+def _placed(spec: TriggerSpec, image_size: tuple[int, int]) -> TriggerSpec:
     if not spec.is_patch or spec.top is not None:
         return spec
     height, width = image_size
@@ -59,7 +68,7 @@ def measure(
     evaluations = []
     for index, (label, spec) in enumerate(backdoors):
         known = KnownBackdoor(
-            build_trigger(spec_for_test(spec, encoder.image_size), encoder.image_size),
+            trigger_for_test(entry, spec, encoder.image_size),
             require_class(label, train.classes),
         )
         aside = run if index == 0 else StageRun(run, f"backdoor {index + 1}")

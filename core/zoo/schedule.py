@@ -51,8 +51,8 @@ def build_in_parallel(
                     waiting.remove(name)
                     receiver, process = _start(replace(job, name=name))
                     running[receiver] = (name, process)
-            for receiver in wait(list(running)):
-                assert isinstance(receiver, Connection)
+            ready = wait(list(running))
+            for receiver in [one for one in running if one in ready]:
                 result = _result(receiver, *running.pop(receiver))
                 if result.record is None or not result.record.accepted:
                     failed.add(result.name)

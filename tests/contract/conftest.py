@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tarfile
 import threading
 import uuid
 import zipfile
@@ -46,6 +47,16 @@ def image_zip() -> bytes:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(zipfile.ZipInfo("one.png"), b"not looked at")  # always the same bytes: no time of day in it
+    return buffer.getvalue()
+
+
+def image_tar(mode: str = "w") -> bytes:
+    """A tar with one member; ``mode`` says how it is compressed (``w:gz``)."""
+    buffer = BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        info = tarfile.TarInfo("one.png")
+        info.size = 13
+        archive.addfile(info, BytesIO(b"not looked at"))
     return buffer.getvalue()
 
 

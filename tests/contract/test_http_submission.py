@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from sqlalchemy import select
 
-from tests.contract.conftest import LARGEST_ENCODER, Running, image_zip, safetensors
+from api.storage.tables import Dataset
+from tests.contract.conftest import LARGEST_ENCODER, Running, image_tar, image_zip, safetensors
 
 AssertProblem = Callable[[httpx.Response, int, str], dict[str, object]]
 NOTHING = {"audits": 0, "encoders": 0, "datasets": 0, "idempotency_keys": 0, "objects": 0, "quarantine": 0}
@@ -78,6 +80,26 @@ def test_json_names_files_uploaded_before(service: Running) -> None:
     assert service.kept()["objects"] == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [
+        (image_zip(), "application/zip"),
+        (image_tar(), "application/x-tar"),
+        (image_tar("w:gz"), "application/gzip"),
+        (b"PAR1" + bytes(100) + b"\x20\0\0\0PAR1", "application/vnd.apache.parquet"),
+    ],
+    ids=["zip", "tar", "tar.gz", "parquet"],
+)
+def test_images_are_taken_in_every_form_whatever_their_name(content: bytes, media_type: str, service: Running) -> None:
+    sent = service.http.post("/datasets", files={"file": ("photographs", content, "text/plain")})
+    assert sent.status_code == 201
+    raw = service.http.post("/datasets?filename=x", content=content, headers={"content-type": media_type})
+    assert raw.status_code == 201
+    with service.sessions() as session:
+        assert set(session.scalars(select(Dataset.media_type))) == {media_type}
+    assert b"".join(service.objects.read(f"datasets/{raw.json()['id']}")) == content
+
+
 OCTETS = {"content-type": "application/octet-stream"}
 
 BAD_FILES = {
@@ -93,7 +115,8 @@ BAD_FILES = {
     "text as an encoder": ({"encoder": b"hello world, I am text"}, "not_an_encoder", "/encoder"),
     "one byte as an encoder": ({"encoder": b"\x80"}, "not_an_encoder", "/encoder"),
     "cut checkpoint": ({"encoder": torch_zip(cut=30)}, "truncated_checkpoint", "/encoder"),
-    "images are no zip": ({"images": safetensors()}, "not_a_zip", "/images"),
+    "images are weights": ({"images": safetensors()}, "not_an_archive", "/images"),
+    "tar without its end": ({"images": image_tar()[:1000]}, "truncated_archive", "/images"),
     "zip without its end": ({"images": image_zip()[:-30]}, "truncated_zip", "/images"),
     "zip without members": ({"images": b"PK\x05\x06" + bytes(18)}, "no_images", "/images"),
 }

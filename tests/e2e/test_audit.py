@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return buffer.getvalue()
 
 
+def as_tar(images: bytes) -> bytes:
+    """The zip's files in a compressed tar."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(images)) as source, tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name in source.namelist():
+            info = tarfile.TarInfo(name)
+            info.size = source.getinfo(name).file_size
+            archive.addfile(info, io.BytesIO(source.read(name)))
+    return buffer.getvalue()
+
+
 def submit(serving: Serving, encoder: bytes, images: bytes, kind: str, parameters: dict[str, Any]) -> str:
     answer = serving.http.post(
         "/audits",
@@ -65,7 +77,7 @@ def follow(serving: Serving, audit: str) -> dict[str, Any]:
 def test_an_encoder_is_audited_and_the_result_downloaded(
     serving: Serving, encoder: bytes, images: bytes, tmp_path: Path
 ) -> None:
-    audit = submit(serving, encoder, images, "purify", SHORT_PURIFY)
+    audit = submit(serving, encoder, as_tar(images), "purify", SHORT_PURIFY)
     body = follow(serving, audit)
     assert body["verdict"] == "backdoored"
     assert body["progress"] == 1

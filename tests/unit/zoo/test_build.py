@@ -5,12 +5,15 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 import core.evaluation.acceptance as acceptance
 import core.zoo.build as build_module
 import core.zoo.measure as measure
+from core.attacks.trigger_spec import build_trigger, parse_trigger
 from core.run import QuietRun
-from core.zoo.index import table, write_index
+from core.triggers import load_trigger
+from core.zoo.index import table, write_index, write_table
 from core.zoo.recipe import load_recipe
 from core.zoo.record import read_record
 from core.zoo.schedule import build_in_order, unbuilt
@@ -50,6 +53,20 @@ def test_each_encoder_is_filed_with_its_truth(built):
     assert truth["hard"] is False
     clean = json.loads((shop.output / "truth" / "clean.json").read_text())
     assert clean["trigger"] is None
+
+
+def test_a_planted_patch_is_tested_where_it_was_planted_and_a_poisoned_one_inside(built):
+    shop, _ = built
+    _, planted, poisoned = shop.recipe.encoders
+    size = (32, 32)
+    for entry, places in ((planted, planted.backdoor.trigger), (poisoned, None)):
+        for _, spec in measure.known_backdoors(entry):
+            assert spec.is_patch and spec.top is None
+            tested = measure.trigger_for_test(entry, spec, size)
+            corner = build_trigger(spec, size)
+            assert torch.equal(tested.mask, corner.mask) is (places is not None)
+    written = load_trigger(shop.output / "truth" / "planted.npz")
+    assert torch.equal(written.mask, build_trigger(parse_trigger(planted.backdoor.trigger), size).mask)
 
 
 def test_an_attack_below_its_floor_is_not_filed_as_backdoored(built):
@@ -134,6 +151,16 @@ def test_index_and_table_name_every_encoder(built):
     lines = table(shop).splitlines()
     assert len(lines) == 2 + len(NAMES) and len({line.count("|") for line in lines}) == 1
     assert "failed attack" in lines[4]
+
+
+def test_the_table_goes_into_its_place_in_a_page(tmp_path):
+    page = tmp_path / "zoo.md"
+    write_table(page, "| a |\n")
+    assert page.read_text() == "| a |\n"
+    page.write_text("# Zoo\n\n<!-- table -->\nold\n<!-- /table -->\n\nAfter.\n")
+    for text in ("| a |\n", "| b |\n"):
+        write_table(page, text)
+    assert page.read_text() == "# Zoo\n\n<!-- table -->\n| b |\n<!-- /table -->\n\nAfter.\n"
 
 
 def test_nothing_is_built_on_an_encoder_that_failed(tmp_path):

@@ -22,27 +22,18 @@ def sleeps(job, sender):
 
 
 def independent(recipe):
-    """Three encoders that need nothing of each other."""
+    """Two encoders that need nothing of each other."""
     first = recipe["encoders"][0]
-    recipe["encoders"] = [{**first, "name": name} for name in ("clean", "second", "third")]
+    recipe["encoders"] = [{**first, "name": name} for name in ("clean", "second")]
 
 
-def test_a_process_that_dies_costs_its_own_encoder_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(schedule, "_run_and_send", dies)
-    recipe = written(tmp_path, independent)
-    shop = shop_of(tmp_path, recipe)
-    names = ["clean", "second", "third"]
-    results = list(schedule.build_in_parallel(shop, names, recipe, jobs=2, threads=1))
-    assert sorted(result.name for result in results) == names
-    assert all("exit code 9" in result.problem.found for result in results)
-
-
-def test_what_rests_on_a_dead_encoder_is_not_tried(tmp_path, monkeypatch):
+def test_a_process_that_dies_says_so_and_what_rests_on_it_is_not_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(schedule, "_run_and_send", dies)
     recipe = written(tmp_path)
-    shop = shop_of(tmp_path, recipe)
-    results = list(schedule.build_in_parallel(shop, ["clean", "planted", "poisoned"], recipe, jobs=2, threads=1))
+    names = ["clean", "planted", "poisoned"]
+    results = list(schedule.build_in_parallel(shop_of(tmp_path, recipe), names, recipe, jobs=2, threads=1))
     assert [result.name for result in results] == ["clean"]
+    assert results[0].problem.code == "process_died" and "exit code 9" in results[0].problem.found
 
 
 def test_stopping_stops_the_processes(tmp_path, monkeypatch):
@@ -51,11 +42,10 @@ def test_stopping_stops_the_processes(tmp_path, monkeypatch):
     start = schedule._start
     monkeypatch.setattr(schedule, "_start", lambda job: started.append(start(job)) or started[-1])
     recipe = written(tmp_path, independent)
-    building = schedule.build_in_parallel(
-        shop_of(tmp_path, recipe), ["clean", "second", "third"], recipe, jobs=2, threads=1
-    )
+    shop = shop_of(tmp_path, recipe)
+    building = schedule.build_in_parallel(shop, ["clean", "second"], recipe, jobs=2, threads=1)
     assert next(building).name == "clean"
     with pytest.raises(KeyboardInterrupt):
         building.throw(KeyboardInterrupt)
     processes = [process for _, process in started]
-    assert len(processes) >= 2 and not any(process.is_alive() for process in processes)
+    assert len(processes) == 2 and not any(process.is_alive() for process in processes)

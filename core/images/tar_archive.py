@@ -1,0 +1,96 @@
+"""Reading the members of a tar from anybody, plain or compressed: checked first, read one by one, never extracted.
+
+A tar may be a WebDataset shard. There the files of one sample have one name up to the first dot: ``cat/0001.jpg``,
+``cat/0001.json``, ``cat/0001.cls``. What stands beside an image in this way is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from core.images.archive import (
+    DAMAGED,
+    FORMS,
+    MAX_MEMBER_BYTES,
+    TOO_LARGE,
+    UnreadableMember,
+    check_total,
+    refuse,
+)
+from core.images.decode import has_image_suffix
+from core.images.tar_headers import BLOCK, TarEntry, is_header, read_entries
+from core.images.unpack import Compression, unpacked
+
+
+class TarMembers:
+    """The files of an opened, checked tar, without those that stand beside an image."""
+
+    def __init__(self, file: BinaryIO, entries: list[TarEntry]) -> None:
+        self._file = file
+        images = {_sample(entry.name) for entry in entries if has_image_suffix(entry.name)}
+        self._entries = {entry.name: entry for entry in entries if not _stands_beside(entry.name, images)}
+
+    def names(self) -> list[str]:
+        """Paths inside the archive, sorted."""
+        return sorted(self._entries)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one member.
+
+        Raises:
+            UnreadableMember: it is damaged or too large.
+        """
+        entry = self._entries[name]
+        if entry.size > MAX_MEMBER_BYTES:
+            raise UnreadableMember(TOO_LARGE)
+        self._file.seek(entry.offset)
+        data = self._file.read(entry.size)
+        if len(data) < entry.size:
+            raise UnreadableMember(DAMAGED)
+        return data
+
+
+@contextmanager
+def open_tar(path: Path, compression: Compression | None) -> Iterator[TarMembers]:
+    """The tar at ``path``, after all its headers have been checked.
+
+    Raises:
+        UnsupportedInput: ``not_an_archive`` where something else than a tar is compressed, ``truncated_archive``,
+            ``zip_bomb``, ``unsafe_archive`` or ``unsupported_compression``.
+        AuditFailed: ``disk_full`` while unpacking.
+    """
+    if compression is None:
+        with path.open("rb") as file:
+            yield _members(file)
+    else:
+        with unpacked(path, compression) as file:
+            if not is_tar(file.read(BLOCK)):
+                refuse("not_an_archive", "a compressed file that is no tar", FORMS, "Put the images into a zip or tar.")
+            yield _members(file)
+
+
+def is_tar(start: bytes) -> bool:
+    """Whether a file with these first 512 bytes is a tar; one without members begins with its end, zeros."""
+    return is_header(start) or (len(start) == BLOCK and not any(start))
+
+
+def _members(file: BinaryIO) -> TarMembers:
+    length = file.seek(0, os.SEEK_END)
+    entries = read_entries(file, length)
+    check_total(sum(entry.size for entry in entries), length)
+    return TarMembers(file, entries)
+
+
+def _sample(name: str) -> str:
+    """The name up to the first dot of its last part: WebDataset's key."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.split(".", 1)[0]
+
+
+def _stands_beside(name: str, images: set[str]) -> bool:
+    has_suffix = "." in name.rpartition("/")[2]
+    return has_suffix and not has_image_suffix(name) and _sample(name) in images
