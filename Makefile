@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format contract bench up down
+.PHONY: help setup demo test check format contract bench bench-tables up down
 
 # The first Python 3.11 or newer on this machine; override with `make PYTHON=... setup`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
@@ -13,7 +13,7 @@ STAMP := $(VENV)/.setup-stamp
 GENERATED := api/contract
 
 help: ## Print this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with the package and everything it needs
 
@@ -48,6 +48,19 @@ contract: $(STAMP) ## Write api/contract/ from the catalogue, the report and the
 
 bench: $(STAMP) ## Speed of audits and of training against the bare passes of the same encoder
 	$(BIN)/python -m pytest -q -s tests/benchmarks
+
+# Which zoo and images, and how much of it: `make bench-tables SEEDS=1 ONLY="detection table-2" BUDGET=60`.
+ZOO := zoo-output
+DATA := ../shared/data
+SEEDS := 3
+JOBS := 2
+ONLY :=
+BUDGET :=
+
+bench-tables: $(STAMP) ## Measure what is missing of the tables in docs/results.md and write them: hours, resumable
+	$(BIN)/python -m tests.benchmarks.tables $(addprefix --zoo ,$(ZOO)) --data $(DATA) --output bench-output \
+		--seeds $(SEEDS) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) $(if $(BUDGET),--budget-minutes $(BUDGET)) \
+		--write docs/results.md
 
 up: ## Start the service in containers (PostgreSQL, Valkey, S3, API, worker)
 	docker compose up --build --detach --wait
