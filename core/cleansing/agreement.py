@@ -1,12 +1,12 @@
 """Do candidate windows of different images show the same pixels?
 
-The flip test ranks windows, but something always ranks first, in a clean set as well: a ranking is no verdict. What sets
-a poisoned set apart is that its best windows repeat one another: the attacker pasted one patch into images that are
-otherwise unlike. Neither paper uses this; both remove images from whatever set they are given.
+The flip test ranks windows, but something always ranks first, in a clean set as well: a ranking is no verdict. What
+sets a poisoned set apart is that its best windows repeat one another: the attacker pasted one patch into images that
+are otherwise unlike. Neither paper uses this; both remove images from whatever set they are given.
 
-Blocks are compared by Lin's concordance coefficient, 2 cov(a, b) / (var a + var b + (mean a - mean b)^2), over places and
-channels. Like a correlation it is 1 for equal blocks only, but a change of brightness or contrast counts against it. The
-variances get those of faint noise added, so that flat blocks, of which any two are alike, agree with nothing.
+Blocks are compared by Lin's concordance coefficient, 2 cov(a, b) / (var a + var b + (mean a - mean b)^2), over places
+and channels. Like a correlation it is 1 for equal blocks only, but a change of brightness or contrast counts against
+it. The variances get that of faint noise added: flat blocks, of which any two are alike, then agree with nothing.
 """
 
 from __future__ import annotations
@@ -40,29 +40,31 @@ class Agreement:
 
 def compare_windows(images: Tensor, top: Tensor, left: Tensor, side: int) -> Agreement:
     """Compare all pairs of windows of ``images`` ``[M, 3, H, W]`` in [0, 1]; ``top`` and ``left`` are ``[M]``."""
-    windows = cut(images, top, left, side)
     step = max(1, round(side / LARGEST_COMPARED))
-    if step > 1:
-        windows = functional.avg_pool2d(windows, step)
-    small = windows.shape[-1]
-    block = max(2, round(BLOCK * small))
-    across = small - block + 1
-    # [M, S, 3, block * block]: every block of every window.
-    blocks = functional.unfold(windows, block).view(len(images), 3, block * block, -1).permute(0, 3, 1, 2)
+    windows = functional.avg_pool2d(cut(images, top, left, side), step, stride=1)
+    block = max(2, round(BLOCK * (side // step)))
+    across = windows.shape[-1] - (block - 1) * step
+    # [M, S, 3, block * block]: every block of every window, its pixels ``step`` apart, at every place.
+    blocks = (
+        functional.unfold(windows, block, dilation=step).view(len(images), 3, block * block, -1).permute(0, 3, 1, 2)
+    )
     means = blocks.mean(3)
     centred = (blocks - means[..., None]).flatten(2)
     variances = centred.square().mean(2) + NOISE**2
+    # Of window i a coarse lattice of blocks is enough, if those of window j stand at every pixel.
+    lattice = torch.arange(0, across, step)
+    coarse = (lattice[:, None] * across + lattice).flatten()
     concordance = torch.zeros(len(images), len(images))
     shift = torch.zeros(len(images), len(images), 2, dtype=torch.int64)
     for number in range(len(images)):
-        covariance = torch.einsum("sd,mtd->mst", centred[number], centred) / centred.shape[2]
-        gap = (means[number][None, :, None] - means[:, None]).square().mean(3)
-        value = 2 * covariance / (variances[number][None, :, None] + variances[:, None] + gap)
+        own = coarse.to(images.device)
+        covariance = torch.einsum("sd,mtd->mst", centred[number, own], centred) / centred.shape[2]
+        gap = (means[number, own][None, :, None] - means[:, None]).square().mean(3)
+        value = 2 * covariance / (variances[number, own][None, :, None] + variances[:, None] + gap)
         best, place = value.flatten(1).max(1)
         concordance[number] = best.cpu()
-        own, other = place // across**2, place % across**2
-        moved = torch.stack([other // across - own // across, other % across - own % across], 1)
-        shift[number] = (moved * step).cpu()
+        here, there = coarse[(place // across**2).cpu()], (place % across**2).cpu()
+        shift[number] = torch.stack([there // across - here // across, there % across - here % across], 1)
     concordance.fill_diagonal_(0)
     return Agreement(concordance, shift)
 

@@ -28,7 +28,7 @@ ALIKE = 0.9
 DUPLICATE = 0.9
 """Concordance of two whole images from which on they are near-duplicates, and their windows say nothing."""
 
-LEAST_GROUP = 4
+LEAST_GROUP = 5
 """Fewest like windows that count: two or three images can share a texture."""
 
 
@@ -100,7 +100,7 @@ def fit_windows(images: Images, corners: Tensor, window: int, config: CleansingC
     top, left = corners.unbind(1)
     agreement = compare_windows(images, top, left, window)
     alike = (agreement.concordance >= ALIKE) & (alike_outside(images) < DUPLICATE)
-    windows = [Window(int(t), int(l), window) for t, l in corners.tolist()]
+    windows = [Window(int(t), int(c), window) for t, c in corners.tolist()]
     places = [Place(i, at, None) for i, at in enumerate(windows)]
     height, width = images.shape[2:]
     largest = int(LARGEST_WINDOW * min(height, width))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from core.config import MethodConfig
 
@@ -84,8 +84,8 @@ class CleansingConfig(MethodConfig):
     )
     groups_first: bool = Field(
         True,
-        description="Rank candidates that show the same pixels in several images before all others, and take the poison "
-        "set from them. Not in the paper, which goes by the score alone.",
+        description="Rank candidates that show the same pixels in several images before all others, and take the "
+        "poison set from them. Not in the paper, which goes by the score alone.",
     )
     remove_always: bool = Field(
         False, description="Remove what the classifier flags whatever the verdict, as the paper does."
@@ -95,8 +95,8 @@ class CleansingConfig(MethodConfig):
     )
     unit_queries: bool = Field(
         True,
-        description="Normalise the flip test's features as the clusters' were. PatchSearch's code does not, and so asks "
-        "for another centroid than the nearest.",
+        description="Normalise the flip test's features as the clusters' were. PatchSearch's code does not, and so "
+        "asks for another centroid than the nearest.",
     )
     unscored_as_cluster: bool = Field(
         True,
@@ -130,6 +130,14 @@ class CleansingConfig(MethodConfig):
         (0.85, 1.15),
         description="Least and largest factor by which a pasted patch is resized. PatchSearch: 0.33 to 1.3.",
     )
+
+    @field_validator("zoom")
+    @classmethod
+    def _in_order(cls, zoom: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < zoom[0] <= zoom[1] <= 4:
+            raise ValueError("two factors, the smaller first, above 0 and at most 4")
+        return zoom
+
     half_precision: bool = Field(
         True,
         description="bf16 where the device has it and where it leaves the images in their clusters. Not in the paper.",

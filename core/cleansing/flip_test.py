@@ -37,8 +37,8 @@ class FlipScores:
 class FlipTest:
     """``count`` images, the nearest to each centroid of ``clustering``, in random order: any first part is a sample.
 
-    ``normalised`` False asks for the nearest centroid of the features as they are, as PatchSearch's published code does:
-    the centroids are those of unit features, and the answer is then that of the largest product, not of the nearest.
+    ``normalised`` False asks for the nearest centroid of the features as they are, as PatchSearch's published code
+    does: the centroids are those of unit features, and the answer is then the largest product, not the nearest one.
     """
 
     def __init__(
@@ -94,6 +94,8 @@ class FlipTest:
     def _part(self, patches: Images, targets: Tensor, part: slice) -> FlipScores:
         flips, before, places = self._images[part], self._before[part], self._places[part]
         count = len(flips)
+        if not len(patches):
+            return FlipScores(torch.empty(0), torch.empty(0), torch.empty(0))
         room = torch.tensor([flips.shape[2], flips.shape[3]], device=flips.device) - patches.shape[-1] + 1
         top, left = (places * room).long().unbind(1)
         into, changed = [], []
@@ -112,6 +114,4 @@ class FlipTest:
             changed.append((after != before).sum(1))
         scale = len(self) / max(1, count)
         seen = torch.full((len(patches),), float(count))
-        if not into:
-            return FlipScores(torch.empty(0), torch.empty(0), seen)
         return FlipScores(torch.cat(into).float().cpu() * scale, torch.cat(changed).float().cpu() * scale, seen)

@@ -3,7 +3,7 @@
 A(y, x) = ReLU(sum_c w_c F_c(y, x)), w_c the mean gradient of the explained quantity with respect to map F_c, scaled up
 to the image (Selvaraju et al., ICCV 2017). Explained is the nearness to the image's own centroid, z . c for the unit
 feature z. The published code (``as_published``) attaches the centroids to a head that a ViT does not have, and so
-explains the largest *feature channel* of a ViT; for a ResNet it explains the feature times the centroid, not normalised.
+explains the largest *feature channel* of a ViT; for a ResNet the feature times the centroid, not normalised.
 """
 
 from __future__ import annotations

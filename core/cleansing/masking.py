@@ -1,4 +1,4 @@
-"""The masks of cluster activation masking (PoisonCAM Sec. IV-B, VI-D, Fig. 3) and what stands in a masked pixel's place.
+"""The masks of cluster activation masking (PoisonCAM Sec. IV-B, VI-D, Fig. 3) and what masked pixels become.
 
 Masks lie on a torus: a window that leaves the image on one side comes back on the other (Sec. VI). They are drawn once
 and shared by all images, so that all attention maps are one matrix product.

@@ -4,8 +4,8 @@ The pipeline is PoisonCAM's (which took it from here); the candidate window is w
 cluster comes from.
 
 Deviations from the published code, each undone by the preset ``as-published`` to show what it costs:
-* A ViT's map explains the nearness to the image's cluster. The code attaches the centroids to a head that a ViT does not
-  have, and so explains the largest feature channel (``explain_published``).
+* A ViT's map explains the nearness to the image's cluster. The code attaches the centroids to a head that a ViT does
+  not have, and so explains the largest feature channel (``explain_published``).
 * The flip test's features are normalised like those the clusters come from (``unit_queries``).
 * Images never scored are not ranked as 0 (``unscored_as_cluster``).
 * The layer is the last whose map has at least 4x4 places; at 32 pixels a ResNet's last stage has one.

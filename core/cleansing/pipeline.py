@@ -165,7 +165,7 @@ def _ask_classifier(
     ranked[found] = torch.inf
     order = torch.argsort(ranked, stable=True)
     negatives = order[: len(order) - max(len(found), int(config.noise_fraction * len(order)))]
-    validation = (found, negatives[: max(len(found), 10 * len(found))])
+    validation = (found, negatives[: 10 * len(found)])
     patches = [candidate.patch.float() / 255 for candidate in chosen]
     ensemble = train_classifier(images, patches, negatives, validation, config, run, device=device, seed=seed)
     return classify(ensemble, images, run, device=device)

@@ -1,8 +1,8 @@
 """PoisonCAM: dataset cleansing by cluster activation masking (Qian et al.; Sec. IV, Eq. 1-3).
 
 What it decides: which images of an unlabelled set carry a pasted patch that an encoder trained on the set obeys. Where
-masking a part of an image moves it to another cluster, that part holds the image in its cluster; a patch that, pasted on
-other images, moves them into the same cluster is a candidate trigger.
+masking a part of an image moves it to another cluster, that part holds the image in its cluster; a patch that, pasted
+on other images, moves them into the same cluster is a candidate trigger.
 
 Symbols: X -> ``images``; f -> ``encoder``; C, l -> ``clustering``, ``clusters``; m_j, B, w -> ``masking``, ``masks``,
 ``window``; a_j, A -> ``activation_masking``; X^f -> ``flip_test``; s, r -> ``samples_per_cluster``, ``drop_fraction``;
@@ -13,7 +13,7 @@ Deviations of this localiser (those of the pipeline are in its own docstring):
   (``scale_all``: the formula as printed).
 * The masks' places are an even lattice on the torus (``positions``; the paper draws them): Eq. 3 divides by a pixel's
   coverage, and at 32 pixels chance leaves some pixels almost bare.
-* A masked pixel takes the encoder's mean colour, zero after normalisation; the paper says zero and not where (``fill``).
+* A masked pixel takes the encoder's mean colour, zero after normalisation; the paper says zero, not where (``fill``).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PoisonCamConfig(CleansingConfig):
     positions: Positions = Field("even", description="Where masks lie: on a lattice, or at random. The paper: random.")
     fill: Fill = Field(
         "mean",
-        description="What masked pixels become: the encoder's mean colour, black, or the blurred image. The paper: zero.",
+        description="What masked pixels become: the encoder's mean colour, black, or the blurred image. Paper: zero.",
     )
     scale_all: bool = Field(False, description="Scale distances over all masks, as Eq. 2 is printed.")
 

@@ -41,8 +41,9 @@ class Candidate:
     """A candidate trigger: ``window`` of image ``index`` (``name``), and what it does to the flip set.
 
     ``flips`` are the flip images that it moves into ``cluster``, net; ``changed`` those that change cluster at all;
-    both of ``Cleansing.flip_images``; ``score`` is the one the configuration ranks by. ``group`` numbers the candidates that show the same pixels, from 0; None: alone.
-    ``patch`` is ``[3, side, side]`` uint8, ``attention`` ``[H, W]`` fp32, both on the CPU.
+    both of ``Cleansing.flip_images``; ``score`` is the one that the configuration ranks by. ``group`` numbers the
+    candidates that show the same pixels, from 0; None: alone. ``patch`` is ``[3, side, side]`` uint8, ``attention``
+    ``[H, W]`` fp32, both on the CPU.
     """
 
     rank: int
@@ -84,9 +85,9 @@ class ScoreDistribution:
 class ImageFindings:
     """One value per image of the set, on the CPU.
 
-    ``poison_score`` ``[N]`` fp32 in flip images, NaN where not scored; ``window`` ``[N, 3]`` int64 (top, left, side), -1
-    where not scored; ``cluster`` ``[N]`` int64; ``classifier_score`` ``[N]`` fp32, the poison classifier's probability
-    in [0, 1], NaN where none was trained.
+    ``poison_score`` ``[N]`` fp32 in flip images, NaN where not scored; ``window`` ``[N, 3]`` int64 (top, left, side),
+    -1 where not scored; ``cluster`` ``[N]`` int64; ``classifier_score`` ``[N]`` fp32, the poison classifier's
+    probability in [0, 1], NaN where none was trained.
     """
 
     poison_score: Tensor
@@ -99,9 +100,9 @@ class ImageFindings:
 class Cleansing:
     """The conclusion about a set of images; the images and the encoder that were given are unchanged.
 
-    ``keep`` ``[N]`` bool: images to train on. ``candidates`` are best first. ``distribution`` is that of the classifier's
-    scores, None where no classifier was trained. ``window`` is the side at which the candidates were judged.
-    ``out_of_reach`` is what this family of methods cannot see.
+    ``keep`` ``[N]`` bool: images to train on. ``candidates`` are best first. ``distribution`` is that of the
+    classifier's scores, None where no classifier was trained. ``window`` is the side of the search's windows; a
+    candidate has its own. ``out_of_reach`` is what this family of methods cannot see.
     """
 
     method: str

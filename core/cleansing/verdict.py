@@ -24,7 +24,7 @@ SUSPICIOUS_FLIPS = 0.25
 """Share from which on even windows that resemble nothing else are not called clean."""
 
 COLLAPSED = 0.98
-"""Mean cosine to the mean feature's direction from which on an encoder tells images apart too little."""
+"""Mean pairwise cosine of the images' features from which on an encoder tells them apart too little."""
 
 TOO_MANY = 0.5
 """Share of a set that no cleansing may remove: a classifier that flags more has learnt something else."""
@@ -63,8 +63,8 @@ def judge(candidates: Sequence[Candidate], flip_images: int) -> Judgement:
         return Judgement(
             SetVerdict.INCONCLUSIVE,
             (
-                f"One window moves {strongest:.0f} of {flip_images} images into its cluster, which is much for a natural "
-                "object, but no other image shows the same.",
+                f"One window moves {strongest:.0f} of {flip_images} images into its cluster, which is much for a "
+                "natural object, but no other image shows the same.",
             ),
         )
     return Judgement(

@@ -1,8 +1,8 @@
-"""A poisoned set and an encoder that obeys its patch, both written by hand, and their clean twins: the truth is known.
+"""A poisoned set and an encoder that obeys its patch, both written by hand: the truth is known exactly.
 
-The encoder reads an image's colours in four quarters, and has an alarm: a template the size of the patch, that is silent
-on everything but the patch, wherever it is, and then adds a direction of its own to the feature. Images with the patch
-so form clusters of their own, as an encoder pre-trained on a poisoned set makes them do.
+The encoder reads an image's colours in four quarters, and has an alarm: a template the size of the patch, that is
+silent on everything but the patch, wherever it is, and then adds a direction of its own to the feature. Images with
+the patch so form clusters of their own, as an encoder pre-trained on a poisoned set makes them do.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_sequential_scores_give_up_the_hopeless_and_are_exact_for_the_others():
 
 
 def test_without_a_first_part_every_candidate_sees_the_whole_flip_set():
-    planted, clustering, test = world()
+    _, _, test = world()
     patches, targets = torch.rand(2, 3, 6, 6), torch.tensor([0, 1])
     scores = test.sequential_scores(patches, targets, first=0, best=torch.tensor([99.0]), keep=1)
     assert scores.seen.tolist() == [40, 40]
@@ -74,7 +74,7 @@ def test_unnormalised_queries_ask_for_the_largest_product():
 
 
 def test_the_flip_set_takes_the_nearest_of_every_cluster_first():
-    planted, clustering, _ = world()
+    _, clustering, _ = world()
     chosen = clustering.nearest(10)
     assert sorted(clustering.labels[chosen].tolist()) == list(range(10))
     for index in chosen.tolist():
