@@ -52,7 +52,7 @@ def judge_candidates(
 ) -> tuple[Candidate, ...]:
     """The search's best images as candidates, best first, with windows fitted to what groups of them have in common."""
     best = state.best(JUDGED)
-    places = fit_windows(images.batch(best), state.places[best], window, config)
+    places = fit_windows(images.batch(best, flip_test.device), state.places[best], window, config)
     into, changed = torch.zeros(len(best)), torch.zeros(len(best))
     maps: list[Tensor] = [torch.empty(0)] * len(best)
     sides = sorted({place.window.side for place in places})
@@ -111,7 +111,7 @@ def fit_windows(images: Images, corners: Tensor, window: int, config: CleansingC
         offsets[0] = 0
         square = (windows[hub].top, windows[hub].left, window)
         if config.window is None:
-            square = common_square(images[members], offsets, around=square, largest=largest)
+            square = common_square(images[members].cpu(), offsets, around=square, largest=largest)
         for i, (down, right) in zip(members, offsets.tolist(), strict=True):
             at = windows[i]
             if config.window is None:

@@ -47,7 +47,7 @@ def train_classifier(
     """
     side = min(images.pixels.shape[2:])
     ensemble = PoisonEnsemble(config.classifiers, config.classifier_width, side, seed=seed)
-    ensemble.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ensemble.to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(
         ensemble.parameters(), lr=config.classifier_rate, momentum=0.9, weight_decay=1e-4, nesterov=True
     )

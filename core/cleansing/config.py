@@ -131,15 +131,15 @@ class CleansingConfig(MethodConfig):
         description="Least and largest factor by which a pasted patch is resized. PatchSearch: 0.33 to 1.3.",
     )
 
+    half_precision: bool = Field(
+        True,
+        description="bf16 where the device has it and where it leaves the images in their clusters. Not in the paper.",
+    )
+    batch_size: int = Field(512, ge=1, le=65536, description="Images per pass through the encoder.")
+
     @field_validator("zoom")
     @classmethod
     def _in_order(cls, zoom: tuple[float, float]) -> tuple[float, float]:
         if not 0 < zoom[0] <= zoom[1] <= 4:
             raise ValueError("two factors, the smaller first, above 0 and at most 4")
         return zoom
-
-    half_precision: bool = Field(
-        True,
-        description="bf16 where the device has it and where it leaves the images in their clusters. Not in the paper.",
-    )
-    batch_size: int = Field(512, ge=1, le=65536, description="Images per pass through the encoder.")

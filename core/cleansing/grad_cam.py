@@ -102,7 +102,7 @@ def explained_layer(encoder: Encoder) -> tuple[str, bool]:
         field="encoder",
         found="no layer whose output has places and influences the feature",
         expected="a convolutional network or a vision transformer",
-        action="Use the method 'poison-cam', which needs no look inside the encoder.",
+        action="Use the method 'poison_cam', which needs no look inside the encoder.",
     )
 
 

@@ -27,7 +27,7 @@ from core.cleansing.search import Localiser
 from core.run import Run
 from core.types import Encoder, ImageSet
 
-METHOD = "patch-search"
+METHOD = "patch_search"
 
 
 class PatchSearchConfig(CleansingConfig):

@@ -33,7 +33,7 @@ from core.cleansing.search import Localiser
 from core.run import Run
 from core.types import Encoder, ImageSet
 
-METHOD = "poison-cam"
+METHOD = "poison_cam"
 
 
 class PoisonCamConfig(CleansingConfig):

@@ -106,7 +106,7 @@ def test_the_papers_form_removes_whatever_the_verdict() -> None:
 def test_patch_search_runs_the_same_pipeline(planted: PlantedSet) -> None:
     config = PatchSearchConfig(**SMALL)
     result = patch_search.cleanse(planted.encoder, planted.images, config, QuietRun(), seed=0)
-    assert result.method == "patch-search" and result.scored > 0
+    assert result.method == "patch_search" and result.scored > 0
     hits = [covered(planted, c.index, c.window.top, c.window.left, c.window.side) >= 0.5 for c in result.candidates]
     assert any(hits[:5])
 
