@@ -28,6 +28,9 @@ LARGEST_COMPARED = 12
 NOISE = 6 / 255
 """Standard deviation of the noise that may lie over equal pixels (compression, resizing), on the [0, 1] scale."""
 
+_LEVEL = 1 / 255
+"""What is left of that noise in the mean of many pixels."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -75,7 +78,7 @@ def alike_outside(images: Tensor) -> Tensor:
     small = functional.adaptive_avg_pool2d(images, 8)
     means = small.mean((2, 3))
     centred = (small - means[..., None, None]).flatten(1)
-    variance = centred.square().mean(1) + NOISE**2
+    variance = centred.square().mean(1) + _LEVEL**2
     gap = (means[:, None] - means[None]).square().mean(2)
     result: Tensor = 2 * (centred @ centred.T / centred.shape[1]) / (variance[:, None] + variance[None] + gap)
     return result.cpu()

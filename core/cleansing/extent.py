@@ -12,8 +12,11 @@ from torch import Tensor
 from core.ops.windows import window_sums
 
 TOLERANCE = 20 / 255
-"""Median difference of a pixel between two images of a group, on the [0, 1] scale, up to which it belongs to the patch.
-Compression changes fewer levels; the same place of two unlike images differs by about 60."""
+"""Largest median difference of a pixel between the images of a group, on the [0, 1] scale, that still belongs to the
+patch. The same place of two unlike photographs differs by about 60 levels."""
+
+LEAST_TOLERANCE = 3 / 255
+"""Differences that compression makes even of equal pixels."""
 
 LEAST_SIDE = 3
 
@@ -25,11 +28,13 @@ def common_square(
 
     ``offsets`` ``[M, 2]``: where a pixel (y, x) of the first image is found in image i, (y, x) + offsets[i]; the first
     is (0, 0). ``around`` (top, left, side) is a window that must share pixels with the square; ``largest`` its largest
-    side. The square gains by every pixel whose median difference is below :data:`TOLERANCE` and loses by the others.
+    side. The square gains by every pixel whose median difference is below a tolerance and loses by the others.
     """
     height, width = images.shape[2:]
     difference = _median_difference(images, offsets)
-    gain = (TOLERANCE - difference).clamp(-TOLERANCE, TOLERANCE)
+    # Images of one kind differ little everywhere (sky, grass): what belongs to the patch must differ less than that.
+    tolerance = min(TOLERANCE, max(LEAST_TOLERANCE, float(difference.median()) / 2))
+    gain = (tolerance - difference).clamp(-tolerance, tolerance)
     best, found = -float("inf"), around
     top, left, side = around
     for length in range(LEAST_SIDE, min(largest, height, width) + 1):

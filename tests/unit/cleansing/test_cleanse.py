@@ -22,6 +22,7 @@ from tests.unit.cleansing.planted_set import SIDE, PlantedSet, covered, encoder,
 
 SMALL: dict[str, Any] = {
     "clusters": 12,
+    "samples_per_cluster": 4,
     "flip_images": 48,
     "first_flips": 16,
     "classifiers": 2,
