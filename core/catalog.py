@@ -1,4 +1,4 @@
-"""Everything this version can do: detection methods, purification methods, kinds of audit, one row each.
+"""Everything this version can do: methods of detection, purification and cleansing, kinds of audit, one row each.
 
 The command line, the worker and (through ``api/contract/methods.json``) the service know nothing but these rows: a new
 method or kind is one new file and one row here.
@@ -14,12 +14,13 @@ from typing import Any
 from pydantic import Field
 
 from core.canary.audit import canary
+from core.cleansing import patch_search, poison_cam
 from core.config import MethodConfig, parse_config
 from core.errors import UsageError
 from core.kinds.detect import detect
 from core.kinds.findings import Findings, Subject
 from core.kinds.purify import purify
-from core.methods import Choice, Detect, Method, Unlearn
+from core.methods import Choice, Cleanse, Detect, Method, Unlearn
 from core.recovery import decree, ssldefender
 from core.run import Run
 from core.unlearning import fine_pruning, fine_tuning, nad, random_triggers, ssl_kd
@@ -123,6 +124,32 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
     ),
 )
 """Purification methods; the first is the default."""
+
+CLEANSING: tuple[Method[Cleanse], ...] = (
+    Method(
+        key=poison_cam.METHOD,
+        title="PoisonCAM cluster activation masking",
+        description=(
+            "Finds the images of an unlabelled set that carry a pasted patch: masks parts of images to see what holds "
+            "them in their cluster, pastes these parts on others, and trains a classifier on the patches that act."
+        ),
+        config=poison_cam.PoisonCamConfig,
+        apply=poison_cam.cleanse,
+        stage_plan=poison_cam.stage_plan,
+    ),
+    Method(
+        key=patch_search.METHOD,
+        title="PatchSearch by Grad-CAM",
+        description=(
+            "The baseline of PoisonCAM: the same search with Grad-CAM to locate the patch. Cheaper per image and less "
+            "exact, most of all on small images."
+        ),
+        config=patch_search.PatchSearchConfig,
+        apply=patch_search.cleanse,
+        stage_plan=patch_search.stage_plan,
+    ),
+)
+"""Cleansing methods; the first is the default. No kind of audit takes them yet."""
 
 
 class DetectParameters(MethodConfig):

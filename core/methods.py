@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from core.cleansing.result import Cleansing
 from core.config import MethodConfig
 from core.recovery.detection import Detection
 from core.run import Run
@@ -35,7 +36,13 @@ class Unlearn(Protocol):
     ) -> Unlearning: ...
 
 
-MethodT = TypeVar("MethodT", Detect, Unlearn)
+class Cleanse(Protocol):
+    """Find the poisoned images of a set. ``config`` is of the method's own class; the encoder given is unchanged."""
+
+    def __call__(self, encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Cleansing: ...
+
+
+MethodT = TypeVar("MethodT", Detect, Unlearn, Cleanse)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,235 @@
+"""The cleansing pipeline that both methods share (PoisonCAM Sec. IV, Fig. 2; PatchSearch).
+
+Features -> clusters -> for images of likely clusters a candidate window and its poison score -> candidates and verdict
+-> poison classifier -> images to keep. The methods differ in the localiser: what makes an attention map of an image.
+
+Deviations from the papers, each a parameter (preset ``paper``) where the paper's form can be asked for:
+* A verdict: images are removed from a set only where several candidates show the same pixels (``verdict``); the papers
+  remove from whatever set they get (``remove_always``).
+* The window's final size is what the like candidates have in common (``extent``), not a number the user must know.
+* The classifier's patches come from those groups (``groups_first``): one wrong patch costs hundreds of clean images.
+* Images the search never scored count, for the choice of negatives, as their cluster's mean score. The papers rank them
+  as 0, so that the "most poisoned tenth" is mostly a matter of chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from core.cleansing.candidates import STAGE as JUDGE_STAGE
+from core.cleansing.candidates import judge_candidates
+from core.cleansing.classifier_training import CLASSIFY_STAGE, TRAIN_STAGE, classify, train_classifier
+from core.cleansing.clustering import STAGE as CLUSTER_STAGE
+from core.cleansing.clustering import Clustering, clusters_of, find_clusters
+from core.cleansing.config import CleansingConfig
+from core.cleansing.flip_test import FlipTest
+from core.cleansing.forward import SAME_CLUSTER, Reader, agreement_of_halves, read_features
+from core.cleansing.forward import STAGE as FEATURE_STAGE
+from core.cleansing.result import Candidate, Cleansing, ImageFindings, ScoreDistribution, SetVerdict
+from core.cleansing.search import STAGE as SEARCH_STAGE
+from core.cleansing.search import Localiser, SearchState, search
+from core.cleansing.verdict import TOO_MANY, Judgement, judge, why_unsound
+from core.errors import UnsupportedInput
+from core.run import Run
+from core.types import Encoder, ImageSet
+
+SEARCH_WINDOW = 0.27
+"""Side of the search's windows, relative to the image's shorter side: the paper's 60 of 224."""
+
+LEAST_IMAGES = 100
+"""Fewer images make no clusters to speak of."""
+
+BuildLocaliser = Callable[[Reader, Clustering, int], Localiser]
+"""From the encoder, its clusters and the window's side to a localiser."""
+
+
+def shared_stage_plan(config: CleansingConfig, passes_per_map: float) -> dict[str, float]:
+    """Stage name -> encoder passes, for a set of some 20,000 images; ``passes_per_map`` is the localiser's cost."""
+    per_image = passes_per_map + (config.first_flips or config.flip_images)
+    return {
+        FEATURE_STAGE: 20000.0,
+        CLUSTER_STAGE: 5000.0,
+        SEARCH_STAGE: 630 * config.samples_per_cluster * per_image,
+        JUDGE_STAGE: 100 * (passes_per_map + config.flip_images),
+        TRAIN_STAGE: 6.0 * config.classifier_steps * config.classifier_batch * config.classifiers,
+        CLASSIFY_STAGE: 20000.0 * config.classifiers,
+    }
+
+
+def cleanse_with(
+    method: str,
+    build_localiser: BuildLocaliser,
+    encoder: Encoder,
+    images: ImageSet,
+    config: CleansingConfig,
+    run: Run,
+    *,
+    seed: int,
+) -> Cleansing:
+    """Find the poisoned images of ``images`` with ``encoder``, which was trained on them (or on images like them).
+
+    Raises:
+        UnsupportedInput: fewer than :data:`LEAST_IMAGES` images, or a network the localiser cannot look into.
+        AuditFailed: features or losses that are not finite.
+    """
+    _require_enough(images)
+    reader = Reader(encoder, half=config.half_precision, batch_size=config.batch_size)
+    features = read_features(reader, images, run)
+    centroids = find_clusters(features, config.clusters, run, iterations=config.cluster_iterations, seed=seed)
+    clustering = clusters_of(features, centroids)
+    unsound = why_unsound(images, features)
+    notes = _check_precision(reader, images, clustering)
+    del features
+
+    side = min(images.pixels.shape[2:])
+    window = min(config.window or round(SEARCH_WINDOW * side), side - 1)
+    if unsound:
+        return _without_search(method, images, clustering, window, unsound)
+    localise = build_localiser(reader, clustering, window)
+    flip_test = FlipTest(reader, clustering, images, config.flip_images, normalised=config.unit_queries, seed=seed)
+    state = search(images, clustering, localise, flip_test, window, config, run, seed=seed)
+    candidates = judge_candidates(state, images, localise, flip_test, window, config, run)
+    judgement = judge(candidates, len(flip_test))
+    probability, keep = torch.full((len(images),), torch.nan), torch.ones(len(images), dtype=torch.bool)
+    if judgement.verdict is SetVerdict.POISONED or config.remove_always:
+        chosen = poison_set(candidates, judgement, config)
+        probability = _ask_classifier(chosen, state, clustering, images, config, run, device=reader.device, seed=seed)
+        keep = probability <= config.cut
+        judgement = _guard(judgement, keep)
+        if judgement.verdict is SetVerdict.INCONCLUSIVE and not config.remove_always:
+            keep = torch.ones_like(keep)
+    return Cleansing(
+        method=method,
+        verdict=judgement.verdict,
+        reasons=judgement.reasons,
+        keep=keep,
+        findings=_findings(state, clustering, candidates, probability, window),
+        candidates=candidates,
+        rounds=tuple(state.rounds),
+        distribution=None if bool(probability.isnan().all()) else distribution(probability, config.cut),
+        flip_images=len(flip_test),
+        clusters=len(clustering),
+        window=window,
+        notes=notes,
+    )
+
+
+def poison_set(candidates: tuple[Candidate, ...], judgement: Judgement, config: CleansingConfig) -> list[Candidate]:
+    """The k candidates whose patches train the classifier: X^p of Sec. IV-D.
+
+    Each trigger that was found gives its share, so that in an attack with several the weaker one is learnt as well.
+    """
+    if not config.groups_first or not judgement.triggers:
+        return list(candidates[: config.poison_set])
+    groups = [[c for c in candidates if c.group == number] for number in judgement.triggers]
+    taken: list[Candidate] = []
+    for depth in range(max(map(len, groups))):
+        taken += [group[depth] for group in groups if depth < len(group)]
+    return sorted(taken[: config.poison_set], key=lambda c: c.rank)
+
+
+def suspicion(state: SearchState, clustering: Clustering) -> Tensor:
+    """How poisoned each image is taken to be, ``[N]``: its own score, else the mean of its cluster's scores, in which
+    the search found it not worth looking any further; an unseen cluster's images count as 0."""
+    means = state.totals / state.visited.clamp_min(1)
+    of_cluster = means[clustering.labels.cpu()]
+    return torch.where(state.scores.isnan(), of_cluster, state.scores)
+
+
+def distribution(probability: Tensor, cut: float, bins: int = 50) -> ScoreDistribution:
+    """Histogram of the classifier's probabilities over [0, 1]."""
+    counts = torch.histc(probability, bins, 0.0, 1.0)
+    edges = torch.linspace(0, 1, bins + 1)
+    return ScoreDistribution(tuple(edges.tolist()), tuple(int(count) for count in counts), cut)
+
+
+def _ask_classifier(
+    chosen: list[Candidate],
+    state: SearchState,
+    clustering: Clustering,
+    images: ImageSet,
+    config: CleansingConfig,
+    run: Run,
+    *,
+    device: torch.device,
+    seed: int,
+) -> Tensor:
+    """Train on the poison set ``chosen``, then the probability of poison of every image, ``[N]``."""
+    found = torch.tensor([candidate.index for candidate in chosen])
+    ranked = suspicion(state, clustering)
+    if not config.unscored_as_cluster:
+        ranked = state.scores.nan_to_num(0.0)
+    ranked[found] = torch.inf
+    order = torch.argsort(ranked, stable=True)
+    negatives = order[: len(order) - max(len(found), int(config.noise_fraction * len(order)))]
+    validation = (found, negatives[: 10 * len(found)])
+    patches = [candidate.patch.float() / 255 for candidate in chosen]
+    ensemble = train_classifier(images, patches, negatives, validation, config, run, device=device, seed=seed)
+    return classify(ensemble, images, run, device=device)
+
+
+def _check_precision(reader: Reader, images: ImageSet, clustering: Clustering) -> tuple[str, ...]:
+    """Leave bf16 where it moves images between clusters; says so."""
+    if not reader.half:
+        return ()
+    agreement = agreement_of_halves(reader, images, clustering.centroids)
+    if agreement >= SAME_CLUSTER:
+        return (f"Encoder passes in bf16: {agreement:.1%} of a sample stay in their fp32 cluster.",)
+    reader.half = False
+    return (f"Encoder passes in fp32: in bf16 only {agreement:.1%} of a sample stay in their cluster.",)
+
+
+def _findings(
+    state: SearchState, clustering: Clustering, candidates: tuple[Candidate, ...], probability: Tensor, window: int
+) -> ImageFindings:
+    """One row per image; the candidates' rows have their fitted windows and exact scores."""
+    scores = state.scores.clone()
+    sides = torch.where(scores.isnan(), -1, window)
+    windows = torch.cat([state.places, sides[:, None]], 1)
+    for candidate in candidates:
+        at = candidate.window
+        windows[candidate.index] = torch.tensor([at.top, at.left, at.side])
+        scores[candidate.index] = candidate.score
+    return ImageFindings(scores, windows, clustering.labels.cpu(), probability)
+
+
+def _guard(judgement: Judgement, keep: Tensor) -> Judgement:
+    share = 1 - float(keep.float().mean())
+    if share <= TOO_MANY:
+        return judgement
+    reason = f"The poison classifier flags {share:.0%} of the images: it has learnt something else than a trigger."
+    return Judgement(SetVerdict.INCONCLUSIVE, (*judgement.reasons, reason), judgement.triggers)
+
+
+def _without_search(
+    method: str, images: ImageSet, clustering: Clustering, window: int, reasons: tuple[str, ...]
+) -> Cleansing:
+    count = len(images)
+    nothing = torch.full((count,), torch.nan)
+    return Cleansing(
+        method=method,
+        verdict=SetVerdict.INCONCLUSIVE,
+        reasons=reasons,
+        keep=torch.ones(count, dtype=torch.bool),
+        findings=ImageFindings(nothing, torch.full((count, 3), -1), clustering.labels.cpu(), nothing.clone()),
+        candidates=(),
+        rounds=(),
+        distribution=None,
+        flip_images=0,
+        clusters=len(clustering),
+        window=window,
+    )
+
+
+def _require_enough(images: ImageSet) -> None:
+    if len(images) < LEAST_IMAGES:
+        raise UnsupportedInput(
+            "too_few_images",
+            field="images",
+            found=f"{len(images)} images",
+            expected=f"at least {LEAST_IMAGES} images",
+            action="Give the whole training set: cleansing looks for what many of its images share.",
+        )

@@ -1,0 +1,92 @@
+"""Is there a poison in the set at all? Something always ranks first, so the ranking alone does not say.
+
+Poisoned: several of the best candidates show the same pixels in images that are otherwise unlike, and these pixels move
+images to their cluster. Both are needed: a logo that many images share moves nothing, and a large natural object moves
+images but is not the same twice. Inconclusive: single windows move so many images that no natural one should, or the
+search could not be carried out. Clean: neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from core.cleansing.candidates import LEAST_GROUP
+from core.cleansing.result import Candidate, SetVerdict
+from core.types import Features, ImageSet
+
+LEAST_FLIPS = 0.01
+"""Share of the flip set that a group's windows must move into their cluster, in the median, to be a trigger."""
+
+SUSPICIOUS_FLIPS = 0.25
+"""Share from which on even windows that resemble nothing else are not called clean."""
+
+COLLAPSED = 0.98
+"""Mean pairwise cosine of the images' features from which on an encoder tells them apart too little."""
+
+TOO_MANY = 0.5
+"""Share of a set that no cleansing may remove: a classifier that flags more has learnt something else."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """``triggers`` are the numbers of the groups that are triggers."""
+
+    verdict: SetVerdict
+    reasons: tuple[str, ...]
+    triggers: tuple[int, ...] = ()
+
+
+def judge(candidates: Sequence[Candidate], flip_images: int) -> Judgement:
+    """The verdict on the ranked candidates of a search with ``flip_images`` flip images."""
+    groups: dict[int, list[Candidate]] = {}
+    for candidate in candidates:
+        if candidate.group is not None:
+            groups.setdefault(candidate.group, []).append(candidate)
+    triggers, reasons = [], []
+    for number, members in groups.items():
+        middle = float(torch.tensor([member.flips for member in members]).median())
+        if len(members) >= LEAST_GROUP and middle >= LEAST_FLIPS * flip_images:
+            triggers.append(number)
+            side = members[0].window.side
+            reasons.append(
+                f"{len(members)} of the {len(candidates)} best windows show the same {side}x{side} pixels in images "
+                f"that are otherwise unlike, and pasted on others they move {middle:.0f} of {flip_images} into their "
+                "own cluster (median)."
+            )
+    if triggers:
+        return Judgement(SetVerdict.POISONED, tuple(reasons), tuple(triggers))
+    strongest = max((candidate.flips for candidate in candidates), default=0.0)
+    if strongest >= SUSPICIOUS_FLIPS * flip_images:
+        return Judgement(
+            SetVerdict.INCONCLUSIVE,
+            (
+                f"One window moves {strongest:.0f} of {flip_images} images into its cluster, which is much for a "
+                "natural object, but no other image shows the same.",
+            ),
+        )
+    return Judgement(
+        SetVerdict.CLEAN,
+        (
+            f"No pasted patch: of the {len(candidates)} windows that move most images, no {LEAST_GROUP} show the same "
+            f"pixels and act. The strongest moves {strongest:.0f} of {flip_images} images into its cluster.",
+        ),
+    )
+
+
+def why_unsound(images: ImageSet, features: Features) -> tuple[str, ...]:
+    """Sentences that say why nothing can be concluded; empty when all is well."""
+    reasons = []
+    pixels = images.pixels[:: max(1, len(images) // 2048)].flatten(1)
+    plain = int((pixels.amax(1) == pixels.amin(1)).sum())
+    if plain > len(pixels) // 2:
+        reasons.append(f"{plain} of {len(pixels)} images looked at are of one plain colour.")
+    together = float(features.mean(0).norm() ** 2)
+    if together >= COLLAPSED:
+        reasons.append(
+            f"The encoder is collapsed: images have a mean pairwise cosine of {together:.3f}, so that their clusters "
+            "mean nothing."
+        )
+    return tuple(reasons)
