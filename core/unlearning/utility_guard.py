@@ -26,7 +26,7 @@ class GuardedConfig(MethodConfig):
         "weights that had not. In no paper.",
     )
     min_agreement: float = Field(
-        0.2,
+        0.3,
         ge=0,
         le=1,
         description="The same when a smaller share of the nearest neighbours of held-back clean images are still "

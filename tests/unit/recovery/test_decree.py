@@ -1,6 +1,9 @@
 """DECREE on the planted patch: the mask shrinks further on the backdoored encoder than on its twin."""
 
-from core.recovery.decree import DecreeConfig, detect
+import pytest
+import torch
+
+from core.recovery.decree import DecreeConfig, _Mask, detect
 from core.run import QuietRun
 from tests.planted import planted_images, planted_patch
 
@@ -22,3 +25,21 @@ def test_the_norm_that_is_reported_is_the_saved_masks() -> None:
     trigger = detection.triggers[0]
     assert trigger.size == trigger.trigger.area() == 1 - detection.score
     assert trigger.similarity > 0.9
+
+
+def test_the_search_goes_on_until_a_larger_lambda_has_failed() -> None:
+    mask = _Mask(planted_patch().encoder, DecreeConfig(), 0)
+    m, p = mask.current()
+
+    def step(similarity: float) -> bool:
+        reached = torch.tensor(similarity)
+        mask.reached.zero_()
+        mask.remember(reached, m.detach(), p.detach(), DecreeConfig())
+        mask.adapt(reached, DecreeConfig())
+        return mask.finished(1, DecreeConfig())
+
+    assert not any(step(0.999) for _ in range(20))  # no smaller mask for nineteen steps, but lambda is still rising
+    assert float(mask.weight) == pytest.approx(1e-3 * 5**3)
+    assert not any(step(0.5) for _ in range(6))  # it is lowered once, and the mask fails
+    assert float(mask.weight) == pytest.approx(1e-3 * 5**2)
+    assert step(0.999)
