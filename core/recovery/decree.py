@@ -43,13 +43,15 @@ UNTESTED = (
 )
 
 
-_NUMBERS = ("weight", "above", "below", "stale", "lowered", "best_norm", "similarity", "reached")
+_NUMBERS = ("weight", "above", "below", "stale", "marked", "lowered", "best_norm", "similarity", "reached")
 
 
 class DecreeConfig(MethodConfig):
     """Parameters of DECREE; 'official' is the published code for 32-pixel encoders."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"threshold": 0.1, "doubtful": 0.1, "max_epochs": 1000}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"threshold": 0.1, "doubtful": 0.1, "max_epochs": 1000, "least_progress": 0.0}
+    }
 
     threshold: float = Field(
         0.05,
@@ -62,6 +64,12 @@ class DecreeConfig(MethodConfig):
     max_epochs: int = Field(200, ge=1, le=5000, description="Cap on passes over the images. Official: 1000.")
     success: float = Field(0.99, gt=0, lt=1, description="S from which on the mask may shrink. Official: 0.99.")
     patience: int = Field(10, ge=1, description="Steps without a smaller mask before stopping. Official: 10.")
+    least_progress: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="A mask counts as smaller only if it is so by this share; else the search creeps on. Official: 0.",
+    )
     weight_start: float = Field(1e-3, gt=0, description="lambda at the start. Official: 1e-3.")
     weight_floor: float = Field(1e-5, gt=0, description="Smallest lambda. Official: 1e-5.")
 
@@ -127,7 +135,9 @@ class _Mask:
         self.above, self.below = number(0), number(0)
         """Successful and failed steps in a row, since lambda last changed."""
         self.stale = number(0)
-        """Steps since the smallest mask was found."""
+        """Steps since the mask last became smaller by ``least_progress``."""
+        self.marked = number(math.inf)
+        """The mask's norm then."""
         self.lowered = number(0)
         """How often lambda was lowered since then: a larger one was tried, and the mask failed under it."""
         self.best_norm, self.similarity = number(math.inf), number(-1)
@@ -150,8 +160,10 @@ class _Mask:
         succeeded = similarity > config.success
         smaller = succeeded & (norm < self.best_norm)
         first = ~succeeded & self.best_norm.isinf() & (similarity > self.similarity)
-        self.stale = torch.where(smaller, 0, self.stale + 1)
-        self.lowered = torch.where(smaller, 0, self.lowered)
+        progress = succeeded & (norm < (1 - config.least_progress) * self.marked)
+        self.marked = torch.where(progress, norm, self.marked)
+        self.stale = torch.where(progress, 0, self.stale + 1)
+        self.lowered = torch.where(progress, 0, self.lowered)
         self.best_norm = torch.where(smaller, norm, self.best_norm)
         self.similarity = torch.where(smaller | first, similarity.double(), self.similarity)
         self.best = torch.where(smaller | first, torch.cat([mask, pattern]), self.best)

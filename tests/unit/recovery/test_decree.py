@@ -43,3 +43,14 @@ def test_the_search_goes_on_until_a_larger_lambda_has_failed() -> None:
     assert not any(step(0.5) for _ in range(6))  # it is lowered once, and the mask fails
     assert float(mask.weight) == pytest.approx(1e-3 * 5**2)
     assert step(0.999)
+
+
+def test_a_mask_that_creeps_does_not_put_the_end_off_and_is_still_kept() -> None:
+    mask = _Mask(planted_patch().encoder, DecreeConfig(), 0)
+    pattern = torch.zeros(3, 32, 32)
+    for norm in (0.5, 0.49, 0.48):
+        mask.remember(torch.tensor(0.999), torch.full((1, 32, 32), norm), pattern, DecreeConfig())
+    assert float(mask.stale) == 2
+    assert float(mask.best_norm) == pytest.approx(0.48)
+    mask.remember(torch.tensor(0.999), torch.full((1, 32, 32), 0.47), pattern, DecreeConfig())
+    assert float(mask.stale) == 0  # by six hundredths of 0.5 in all
