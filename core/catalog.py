@@ -21,9 +21,9 @@ from core.kinds.detect import detect
 from core.kinds.findings import Findings, Subject
 from core.kinds.purify import purify
 from core.methods import Choice, Cleanse, Detect, Method, Unlearn
-from core.recovery import decree, ssldefender
+from core.recovery import decree, ssl_cleanse, ssldefender
 from core.run import Run
-from core.unlearning import fine_pruning, fine_tuning, nad, random_triggers, ssl_kd
+from core.unlearning import fine_pruning, fine_tuning, nad, neural_cleanse, random_triggers, ssl_kd
 from core.unlearning import ssldefender as distillation
 
 LARGEST_SEED = 2**53 - 1
@@ -52,6 +52,17 @@ DETECTION: tuple[Method[Detect], ...] = (
         apply=decree.detect,
         stage_plan=decree.stage_plan,
     ),
+    Method(
+        key="ssl-cleanse",
+        title="SSL-Cleanse cluster-wise inversion",
+        description=(
+            "A baseline: searches the smallest patch that leads to each cluster of clean images and judges the "
+            "smallest of them by how far it stands out. Blind to triggers that cover the whole image."
+        ),
+        config=ssl_cleanse.SslCleanseConfig,
+        apply=ssl_cleanse.detect,
+        stage_plan=ssl_cleanse.stage_plan,
+    ),
 )
 """Detection methods; the first is the default."""
 
@@ -68,6 +79,18 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
         stage_plan=distillation.stage_plan,
     ),
     Method(
+        key="neural-cleanse",
+        title="Neural Cleanse unlearning",
+        description=(
+            "A baseline: fine-tunes a copy so that images stamped with the best recovered patch keep their clean "
+            "features. One trigger, where it was found, and nothing else."
+        ),
+        config=neural_cleanse.NeuralCleanseConfig,
+        apply=neural_cleanse.unlearn,
+        stage_plan=neural_cleanse.stage_plan,
+        uses_new_triggers=False,
+    ),
+    Method(
         key="fine-tuning",
         title="Fine-tuning on clean images",
         description=(
@@ -77,6 +100,7 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
         config=fine_tuning.FineTuningConfig,
         apply=fine_tuning.unlearn,
         stage_plan=fine_tuning.stage_plan,
+        uses_new_triggers=False,
     ),
     Method(
         key="fine-pruning",
@@ -88,6 +112,7 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
         config=fine_pruning.FinePruningConfig,
         apply=fine_pruning.unlearn,
         stage_plan=fine_pruning.stage_plan,
+        uses_new_triggers=False,
     ),
     Method(
         key="nad",
@@ -99,6 +124,7 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
         config=nad.NadConfig,
         apply=nad.unlearn,
         stage_plan=nad.stage_plan,
+        uses_new_triggers=False,
     ),
     Method(
         key="ssl-kd",
@@ -110,6 +136,7 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
         config=ssl_kd.SslKdConfig,
         apply=ssl_kd.unlearn,
         stage_plan=ssl_kd.stage_plan,
+        uses_new_triggers=False,
     ),
     Method(
         key="random-triggers",
@@ -121,6 +148,7 @@ PURIFICATION: tuple[Method[Unlearn], ...] = (
         config=random_triggers.RandomTriggersConfig,
         apply=random_triggers.unlearn,
         stage_plan=random_triggers.stage_plan,
+        uses_new_triggers=False,
     ),
 )
 """Purification methods; the first is the default."""

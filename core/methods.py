@@ -49,7 +49,8 @@ MethodT = TypeVar("MethodT", Detect, Unlearn, Cleanse)
 class Method(Generic[MethodT]):
     """One method of the catalogue. ``config`` has a class variable ``presets``: name -> values that differ from the
     defaults; the preset ``default`` always exists. ``stage_plan`` maps the stages of a configured run to their share
-    of its time."""
+    of its time. ``uses_new_triggers``: whether triggers that are found after a round of unlearning would change the
+    next; not so for methods that ignore triggers or take only the first."""
 
     key: str
     title: str
@@ -57,6 +58,7 @@ class Method(Generic[MethodT]):
     config: type[MethodConfig]
     apply: MethodT
     stage_plan: Callable[[Any], Mapping[str, float]]
+    uses_new_triggers: bool = True
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:

@@ -24,7 +24,8 @@ a student that is taught twice drifts twice."""
 def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unlearn], run: Run) -> Findings:
     """Detect; if there is something to unlearn, unlearn it from a copy and run the same detection on the copy.
 
-    While the copy is not clean and shows new triggers, those join the old ones for another round. A clean encoder, or
+    While the copy is not clean and shows new triggers, those join the old ones for another round, unless the
+    purification makes no use of them: another round would be the same training again. A clean encoder, or
     an inconclusive one without a single candidate trigger, is delivered as it came: there is nothing to unlearn, and
     the findings say so by having no ``unlearning``.
     """
@@ -50,7 +51,7 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
             found = against_surrogate(found, again, shipped_observations())
             if found.verdict is Verdict.CLEAN:
                 return Findings(found, delivered=subject.encoder)
-        if not _worth_another_round(again):
+        if not (purification.method.uses_new_triggers and _worth_another_round(again)):
             break
         triggers += [recovered.trigger for recovered in again.triggers]
     if number > 1:

@@ -43,10 +43,15 @@ UNTESTED = (
 )
 
 
+_NUMBERS = ("weight", "above", "below", "stale", "marked", "lowered", "best_norm", "similarity", "reached")
+
+
 class DecreeConfig(MethodConfig):
     """Parameters of DECREE; 'official' is the published code for 32-pixel encoders."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"threshold": 0.1, "doubtful": 0.1, "max_epochs": 1000}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"threshold": 0.1, "doubtful": 0.1, "max_epochs": 1000, "least_progress": 0.0}
+    }
 
     threshold: float = Field(
         0.05,
@@ -59,6 +64,12 @@ class DecreeConfig(MethodConfig):
     max_epochs: int = Field(200, ge=1, le=5000, description="Cap on passes over the images. Official: 1000.")
     success: float = Field(0.99, gt=0, lt=1, description="S from which on the mask may shrink. Official: 0.99.")
     patience: int = Field(10, ge=1, description="Steps without a smaller mask before stopping. Official: 10.")
+    least_progress: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="A mask counts as smaller only if it is so by this share; else the search creeps on. Official: 0.",
+    )
     weight_start: float = Field(1e-3, gt=0, description="lambda at the start. Official: 1e-3.")
     weight_floor: float = Field(1e-5, gt=0, description="Smallest lambda. Official: 1e-5.")
 
@@ -81,27 +92,31 @@ def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *
 
 
 def shrink(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfig, run: Run, *, seed: int) -> None:
-    """The official loop; the result is left in ``mask``."""
+    """The official loop; the result is left in ``mask``. The host asks for numbers once an epoch, not every step."""
     per_epoch = math.ceil(len(images) / config.batch_size)
     for step in run.steps(STAGE, config.max_epochs * per_epoch, state=mask):
-        if mask.finished(step // per_epoch, config):
-            break
-        mask.set_learning_rate(step // per_epoch)
+        epoch, within = divmod(step, per_epoch)
+        if within == 0:
+            if mask.finished(per_epoch, config):
+                break
+            mask.begin_epoch(epoch)
         chosen = images[batch_indices(len(images), config.batch_size, seed, STAGE, step)]
         m, p = mask.current()
         similarity = pairwise_similarity(features_of(encoder, chosen + m * (p - chosen)))
-        norm = 3 * m.sum()
         mask.optimiser.zero_grad(set_to_none=True)
-        (-similarity + mask.weight * norm).backward()
-        reached = float(similarity.detach())
-        mask.remember(reached, m, p, config)
+        (-similarity + mask.weight * (3 * m.sum())).backward()
+        mask.remember(similarity.detach(), m.detach(), p.detach(), config)
         mask.optimiser.step()
-        mask.adapt(reached, config)
-        run.log(similarity=reached, mask=float(m.detach().mean()))
+        mask.adapt(similarity.detach(), config)
+        if within == per_epoch - 1:
+            run.log(similarity=float(similarity.detach()), mask=float(m.detach().mean()))
 
 
 class _Mask:
-    """The mask's numbers, its optimiser, lambda's controller and the smallest successful mask so far."""
+    """The mask's numbers, its optimiser, lambda's controller and the smallest successful mask so far.
+
+    All of it stays on the encoder's device: a GPU would otherwise wait for the host at every step.
+    """
 
     def __init__(self, encoder: Encoder, config: DecreeConfig, seed: int) -> None:
         random = generator(seed, METHOD, "start")
@@ -111,53 +126,76 @@ class _Mask:
             uniform = torch.rand(channels, height, width, generator=random).clamp(0.01, 0.99)
             return torch.atanh(2 * uniform - 1).to(encoder.device).requires_grad_()
 
+        def number(value: float) -> Tensor:
+            return torch.tensor(value, dtype=torch.float64, device=encoder.device)
+
         self.mask, self.pattern = start(1), start(3)
         self.optimiser = torch.optim.Adam([self.mask, self.pattern], lr=0.5, betas=(0.5, 0.9))
-        self.weight = config.weight_start
-        self.above = self.below = self.stale = 0
-        self.best_norm = math.inf
-        self.similarity = -1.0
-        self.best = torch.zeros(4, height, width)
+        self.weight = number(config.weight_start)
+        self.above, self.below = number(0), number(0)
+        """Successful and failed steps in a row, since lambda last changed."""
+        self.stale = number(0)
+        """Steps since the mask last became smaller by ``least_progress``."""
+        self.marked = number(math.inf)
+        """The mask's norm then."""
+        self.lowered = number(0)
+        """How often lambda was lowered since then: a larger one was tried, and the mask failed under it."""
+        self.best_norm, self.similarity = number(math.inf), number(-1)
+        self.reached = number(0)
+        """Sum of the similarities of the epoch's steps."""
+        self.best = torch.zeros(4, height, width, device=encoder.device)
 
     def current(self) -> tuple[Tensor, Tensor]:
+        """Mask ``[1, H, W]`` and pattern ``[3, H, W]``, both in [0, 1]."""
         return torch.tanh(self.mask) / 2 + 0.5, torch.tanh(self.pattern) / 2 + 0.5
 
-    def set_learning_rate(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int) -> None:
+        self.reached.zero_()
         for group in self.optimiser.param_groups:
             group["lr"] = 0.5 if epoch < 30 else 0.1 if epoch < 50 else 0.05
 
-    def remember(self, similarity: float, mask: Tensor, pattern: Tensor, config: DecreeConfig) -> None:
+    def remember(self, similarity: Tensor, mask: Tensor, pattern: Tensor, config: DecreeConfig) -> None:
         """Keep the smallest successful mask; before the first success, the most successful one."""
-        norm = float(mask.detach().mean())
-        self.stale += 1
+        norm = mask.mean().double()
         succeeded = similarity > config.success
-        if succeeded and norm < self.best_norm:
-            self.best_norm, self.stale = norm, 0
-        elif succeeded or math.isfinite(self.best_norm) or similarity <= self.similarity:
-            return
-        self.similarity = similarity
-        self.best = torch.cat([mask, pattern]).detach().float().cpu()
+        smaller = succeeded & (norm < self.best_norm)
+        first = ~succeeded & self.best_norm.isinf() & (similarity > self.similarity)
+        progress = succeeded & (norm < (1 - config.least_progress) * self.marked)
+        self.marked = torch.where(progress, norm, self.marked)
+        self.stale = torch.where(progress, 0, self.stale + 1)
+        self.lowered = torch.where(progress, 0, self.lowered)
+        self.best_norm = torch.where(smaller, norm, self.best_norm)
+        self.similarity = torch.where(smaller | first, similarity.double(), self.similarity)
+        self.best = torch.where(smaller | first, torch.cat([mask, pattern]), self.best)
+        self.reached += similarity
 
-    def adapt(self, similarity: float, config: DecreeConfig) -> None:
+    def adapt(self, similarity: Tensor, config: DecreeConfig) -> None:
         """lambda x5 after more than five successful steps in a row, /5 after more than five failed ones."""
         succeeded = similarity > config.success
-        self.above, self.below = (self.above + 1, 0) if succeeded else (0, self.below + 1)
-        if self.above > 5:
-            self.weight, self.above = self.weight * 5, 0
-        elif self.below > 5:
-            self.weight, self.below = max(self.weight / 5, config.weight_floor), 0
+        above, below = torch.where(succeeded, self.above + 1, 0), torch.where(succeeded, 0, self.below + 1)
+        smaller = (self.weight / 5).clamp_min(config.weight_floor)
+        self.weight = torch.where(above > 5, self.weight * 5, torch.where(below > 5, smaller, self.weight))
+        self.lowered = self.lowered + (below > 5)
+        self.above, self.below = torch.where(above > 5, 0, above), torch.where(below > 5, 0, below)
 
-    def finished(self, epoch: int, config: DecreeConfig) -> bool:
-        return epoch > 1 and math.isfinite(self.best_norm) and self.stale > config.patience
+    def finished(self, per_epoch: int, config: DecreeConfig) -> bool:
+        """Whether the last epoch succeeded on average and the mask has long not become smaller, although it was pushed.
+
+        Steps alone do not show that: while lambda climbs from its floor, a mask that succeeds grows for longer than
+        the official patience, and an encoder with a large patch would be called clean.
+        """
+        succeeded = self.reached / per_epoch > config.success
+        return bool(succeeded & (self.stale > config.patience) & (self.lowered > 0))
 
     def trigger(self) -> MaskedTrigger:
-        return MaskedTrigger(self.best[:1], self.best[1:])
+        best = self.best.float().cpu()
+        return MaskedTrigger(best[:1], best[1:])
 
     def state_dict(self) -> StateDict:
         return {
             "raw": [self.mask.detach(), self.pattern.detach()],
             "optimiser": self.optimiser.state_dict(),
-            "numbers": [self.weight, self.above, self.below, self.stale, self.best_norm, self.similarity],
+            "numbers": [getattr(self, name) for name in _NUMBERS],
             "best": self.best,
         }
 
@@ -166,8 +204,9 @@ class _Mask:
             self.mask.copy_(state["raw"][0])
             self.pattern.copy_(state["raw"][1])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.weight, self.above, self.below, self.stale, self.best_norm, self.similarity = state["numbers"]
-        self.best = state["best"]
+        for name, value in zip(_NUMBERS, state["numbers"], strict=True):
+            setattr(self, name, value.to(self.mask.device))
+        self.best = state["best"].to(self.mask.device)
 
 
 def _conclude(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfig, floor: float) -> Detection:
@@ -175,7 +214,7 @@ def _conclude(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfi
     size = trigger.area()
     similarity = float(pairwise_similarity(features_in_chunks(encoder, trigger(images[:256]))))
     score, threshold = 1 - size, 1 - config.threshold
-    if not math.isfinite(mask.best_norm):
+    if not math.isfinite(float(mask.best_norm)):
         verdict, reason = Verdict.INCONCLUSIVE, f"No mask reached a similarity of {config.success} within the budget."
         return Detection(METHOD, verdict, None, threshold, (reason,), clean_similarity=floor, untested=UNTESTED)
     if size < config.threshold:

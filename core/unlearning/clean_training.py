@@ -16,7 +16,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from core.config import MethodConfig
 from core.device import mixed_precision
 from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
 from core.random import batch_indices, generator
@@ -25,15 +24,13 @@ from core.training.finite import require_finite
 from core.training.state import TrainingState
 from core.types import Encoder, Features, Images
 from core.unlearning.utility import HeldBack
-
-LOOK_EVERY = 10
-"""Steps between two looks at the drift of held-back images."""
+from core.unlearning.utility_guard import GuardedConfig, UtilityGuard
 
 Objective = Callable[[Images, torch.Generator], Tensor]
 """The loss, a scalar, of a batch of clean images; views are drawn from the generator."""
 
 
-class CleanTrainingConfig(MethodConfig):
+class CleanTrainingConfig(GuardedConfig):
     """What every baseline's training has."""
 
     steps: int = Field(200, ge=1, le=20000, description="Steps of training on the clean images.")
@@ -41,12 +38,6 @@ class CleanTrainingConfig(MethodConfig):
     learning_rate: float = Field(0.003, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed.")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum.")
     crop: float = Field(0.4, gt=0, le=1, description="Smallest area of the random crop, as a share of the image.")
-    max_drift: float = Field(
-        0.25,
-        gt=0,
-        le=2,
-        description="Stop when held-back clean features have moved further (1 - cosine). In no paper.",
-    )
 
 
 def train_on_clean(
@@ -61,14 +52,14 @@ def train_on_clean(
     guard: HeldBack | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> CleanTraining:
-    """Minimise ``objective`` over the weights of ``student``, in place; ``guard`` holds it to ``max_drift``.
+    """Minimise ``objective`` over the weights of ``student``, in place; ``guard`` holds it to the limits.
 
     Raises:
         AuditFailed: the loss is no longer finite.
     """
     weights = _trainable(student)
     state = TrainingState({"student": student}, torch.optim.SGD(weights, config.learning_rate, config.momentum))
-    progress = CleanTraining(state)
+    progress = CleanTraining(state, None if guard is None else UtilityGuard(guard, student, config))
     for step in run.steps(stage, config.steps, state=progress):
         if progress.stopped:
             break
@@ -82,8 +73,8 @@ def train_on_clean(
             after_step()
         progress.history.append(require_finite(loss, step))
         run.log(loss=progress.history[-1])
-        if guard is not None and step % LOOK_EVERY == LOOK_EVERY - 1:
-            progress.stopped = guard.drift(student) > config.max_drift
+        progress.look(step, config.steps)
+    progress.settle()
     student.requires_grad_(False).eval()
     return progress
 
@@ -115,25 +106,36 @@ def features_of(encoder: Encoder, images: Images) -> Features:
 
 
 class CleanTraining:
-    """The training state with the losses so far: a resumed run must report the same."""
+    """The training state with its guard and the losses so far: a resumed run must report the same."""
 
-    def __init__(self, training: TrainingState) -> None:
+    def __init__(self, training: TrainingState, guard: UtilityGuard | None) -> None:
         self._training = training
+        self._guard = guard
         self.history: list[float] = []
-        self.stopped = False
-
-    def notes(self, config: CleanTrainingConfig) -> tuple[str, ...]:
+        self.notes: tuple[str, ...] = ()
         """What the guard did, for the report."""
-        if not self.stopped:
-            return ()
-        return (f"Stopped after {len(self.history)} steps: clean features moved by more than {config.max_drift}.",)
+
+    @property
+    def stopped(self) -> bool:
+        return self._guard is not None and self._guard.stopped
+
+    def look(self, step: int, total: int) -> None:
+        if self._guard is not None and self._guard.is_due(step, total):
+            self._guard.look(step + 1)
+
+    def settle(self) -> None:
+        if self._guard is not None:
+            self.notes = self._guard.settle()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"training": self._training.state_dict(), "history": list(self.history), "stopped": self.stopped}
+        guard = None if self._guard is None else self._guard.state_dict()
+        return {"training": self._training.state_dict(), "guard": guard, "history": list(self.history)}
 
     def load_state_dict(self, state: Any) -> None:
         self._training.load_state_dict(state["training"])
-        self.history, self.stopped = list(state["history"]), state["stopped"]
+        if self._guard is not None:
+            self._guard.load_state_dict(state["guard"])
+        self.history = list(state["history"])
 
 
 def _trainable(student: Encoder) -> list[nn.Parameter]:

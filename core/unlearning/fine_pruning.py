@@ -80,13 +80,13 @@ def unlearn(
             break
         before = channels.cut
         channels.prune(channels.total * (step + 1) // config.prune_steps)
-        drift = guard.drift(student)
+        drift = guard.utility(student).drift
         if drift > 1 - config.floor:
             channels.prune(before)
             channels.finished = True
         run.log(pruned=channels.cut / channels.total, drift=drift)
     done = fine_tune(student, encoder, train, config, run, STAGE, seed=seed, guard=guard, after_step=channels.clear)
-    notes = (f"{channels.cut} of {channels.total} channels of the last convolution were cut.", *done.notes(config))
+    notes = (f"{channels.cut} of {channels.total} channels of the last convolution were cut.", *done.notes)
     return guard.result(student, tuple(done.history), notes)
 
 

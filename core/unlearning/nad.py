@@ -92,4 +92,4 @@ def unlearn(
             return loss
 
         done = train_on_clean(student, train, objective, config, run, STAGE, seed=seed, guard=guard)
-    return guard.result(student, tuple(done.history), done.notes(config))
+    return guard.result(student, tuple(done.history), done.notes)

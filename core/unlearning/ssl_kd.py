@@ -76,4 +76,4 @@ def unlearn(
         return config.contrastive_weight * contrast / 2 + config.cosine_weight * distance
 
     done = train_on_clean(student, train, objective, config, run, STAGE, seed=seed, guard=guard)
-    return guard.result(student, tuple(done.history), done.notes(config))
+    return guard.result(student, tuple(done.history), done.notes)

@@ -28,9 +28,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from core.config import MethodConfig
 from core.device import mixed_precision
-from core.errors import UsageError
 from core.images.augment import random_flip, random_resized_crop
 from core.ops.cosine import paired_similarity, unit
 from core.ops.sliced_wasserstein import random_directions, sliced_wasserstein
@@ -41,20 +39,18 @@ from core.training.state import TrainingState
 from core.types import Encoder, Features, Images, ImageSet, Trigger
 from core.unlearning.clean_training import warm_then_cosine
 from core.unlearning.result import Unlearning
-from core.unlearning.stamping import stamp_each
+from core.unlearning.stamping import require_triggers, stamp_each
 from core.unlearning.teacher import TEACHER_STAGE, fine_tuned_teacher
 from core.unlearning.utility import HeldBack, hold_back
+from core.unlearning.utility_guard import GuardedConfig, UtilityGuard
 
 STAGE = "unlearn"
-LOOK_EVERY = 10
-"""Steps between two looks at held-back images: at the drift, and at which triggers still act."""
-
 LEAST_SHARE = 2e-4
 """Added to the square of every trigger's pull (a cosine, about 0.5 at first), so that none is forgotten altogether.
 The square puts most of a step on the one trigger that holds out: an opaque patch does, among patterns that give way."""
 
 
-class UnlearningConfig(MethodConfig):
+class UnlearningConfig(GuardedConfig):
     """Parameters of the unlearning; the paper's symbol and value where it gives one."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -108,12 +104,6 @@ class UnlearningConfig(MethodConfig):
     crop: float = Field(
         0.6, gt=0, le=1, description="Smallest area of the random crop of clean images. Not in the paper."
     )
-    max_drift: float = Field(
-        0.25,
-        gt=0,
-        le=2,
-        description="Stop when held-back clean features have moved further (1 - cosine). Not in the paper.",
-    )
 
 
 def stage_plan(config: UnlearningConfig) -> dict[str, float]:
@@ -132,22 +122,15 @@ def unlearn(
     Raises:
         UsageError: no triggers. AuditFailed: the loss is no longer finite.
     """
-    if not triggers:
-        raise UsageError(
-            "no_triggers",
-            field="triggers",
-            found="none",
-            expected="at least one recovered trigger",
-            action="Run a detection first; an encoder in which nothing was found needs no unlearning.",
-        )
+    require_triggers(triggers)
     train, held_back = hold_back(images, encoder.device, seed)
     teacher = fine_tuned_teacher(encoder, train, config.teacher_steps, config.batch_size, run, seed=seed)
     student = _student(encoder, config)
-    guard = HeldBack(encoder, held_back, triggers)
+    measured = HeldBack(encoder, held_back, triggers)
     state = TrainingState({"student": student}, _optimiser(student, config))
-    progress = _Progress(state, torch.ones(len(triggers)))
+    progress = _Progress(state, UtilityGuard(measured, student, config), torch.ones(len(triggers)))
     for step in run.steps(STAGE, config.steps, state=progress):
-        if progress.stopped:
+        if progress.guard.stopped:
             break
         warm_then_cosine(state.optimiser, config.learning_rate, step, config.steps)
         random = generator(seed, STAGE, "draw", step)
@@ -159,14 +142,12 @@ def unlearn(
         state.optimiser.step()
         progress.history.append(require_finite(loss, step))
         run.log(loss=progress.history[-1])
-        if step % LOOK_EVERY == LOOK_EVERY - 1:
-            progress.stopped = guard.drift(student) > config.max_drift
-            progress.weights = guard.pulls(student).square() + LEAST_SHARE
+        if progress.guard.is_due(step, config.steps):
+            progress.guard.look(step + 1)
+            progress.weights = measured.pulls(student).square() + LEAST_SHARE
+    notes = progress.guard.settle()
     student = student.requires_grad_(False).eval()
-    notes: tuple[str, ...] = ()
-    if progress.stopped:
-        notes = (f"Stopped after {len(progress.history)} steps: clean features moved by more than {config.max_drift}.",)
-    return guard.result(student, tuple(progress.history), notes)
+    return measured.result(student, tuple(progress.history), notes)
 
 
 def _loss(
@@ -223,24 +204,24 @@ def _view(images: Images, config: UnlearningConfig, random: torch.Generator) -> 
 
 
 class _Progress:
-    """The training state with the losses so far and the triggers' shares: a resumed run must draw and report the
-    same."""
+    """The training state with its guard, the losses so far and the triggers' shares: a resumed run must draw and
+    report the same."""
 
-    def __init__(self, training: TrainingState, weights: Tensor) -> None:
+    def __init__(self, training: TrainingState, guard: UtilityGuard, weights: Tensor) -> None:
         self._training = training
+        self.guard = guard
         self.weights = weights
         self.history: list[float] = []
-        self.stopped = False
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "training": self._training.state_dict(),
+            "guard": self.guard.state_dict(),
             "weights": self.weights,
             "history": list(self.history),
-            "stopped": self.stopped,
         }
 
     def load_state_dict(self, state: Any) -> None:
         self._training.load_state_dict(state["training"])
-        self.weights, self.stopped = state["weights"], state["stopped"]
-        self.history = list(state["history"])
+        self.guard.load_state_dict(state["guard"])
+        self.weights, self.history = state["weights"], list(state["history"])

@@ -1,4 +1,4 @@
-"""A fresh trigger for every image of a step."""
+"""Recovered triggers on clean images: a fresh one for every image of a step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from core.errors import UsageError
 from core.types import Images, Trigger
+
+
+def require_triggers(triggers: Sequence[Trigger]) -> None:
+    """Refuse to unlearn nothing.
+
+    Raises:
+        UsageError: no triggers.
+    """
+    if not triggers:
+        raise UsageError(
+            "no_triggers",
+            field="triggers",
+            found="none",
+            expected="at least one recovered trigger",
+            action="Run a detection first; an encoder in which nothing was found needs no unlearning.",
+        )
 
 
 def stamp_each(

@@ -1,8 +1,9 @@
-"""What unlearning did, measured on clean images that it never trained on."""
+"""What training did to clean images that it never saw: measured during it, to stop in time, and after it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,6 +23,15 @@ def hold_back(images: ImageSet, device: torch.device, seed: int) -> tuple[Images
     return everything[held_back:], everything[: min(held_back, 256)]
 
 
+@dataclass(frozen=True)
+class Utility:
+    """``drift`` is 1 - mean cosine of a student's clean features to the original's; ``neighbour_agreement`` the share
+    of each held-back image's nearest neighbours that are the same ones as in the original."""
+
+    drift: float
+    neighbour_agreement: float
+
+
 class HeldBack:
     """Clean images ``[M, 3, H, W]`` and the input encoder's view of them, to compare a student with."""
 
@@ -32,9 +42,11 @@ class HeldBack:
         self._led_to = [mean_direction(features) for features in triggered]
         self._initial = max((float(pairwise_similarity(features)) for features in triggered), default=0.0)
 
-    def drift(self, student: Encoder) -> float:
-        """1 - mean cosine between the student's and the original's clean features."""
-        return float(1 - paired_similarity(_features(student, self._images), self._before).mean())
+    def utility(self, student: Encoder) -> Utility:
+        """How far the student's clean features are from the original's."""
+        features = _features(student, self._images)
+        drift = float(1 - paired_similarity(features, self._before).mean())
+        return Utility(drift, _neighbour_agreement(self._before, features))
 
     def pulls(self, student: Encoder, images: int = 32) -> Tensor:
         """How far each trigger still draws the student's features to where it led in the original, ``[T]``, at least 0.
@@ -51,10 +63,11 @@ class HeldBack:
         return torch.stack(pulls).cpu().clamp_min(0)
 
     def result(self, student: Encoder, history: tuple[float, ...], notes: tuple[str, ...]) -> Unlearning:
+        utility = self.utility(student)
         return Unlearning(
             student,
-            self.drift(student),
-            _neighbour_agreement(self._before, _features(student, self._images)),
+            utility.drift,
+            utility.neighbour_agreement,
             self._initial,
             self._triggered_similarity(student),
             len(history),

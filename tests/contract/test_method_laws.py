@@ -19,6 +19,7 @@ from core.methods import Detect, Method, Unlearn
 from core.random import derive_seed
 from core.recovery.detection import Detection
 from core.run import QuietRun, Run, Stateful
+from core.triggers import MaskedTrigger
 from core.types import ImageSet
 from core.unlearning.result import Unlearning
 from tests.planted import Planted, planted_images, planted_patch
@@ -161,6 +162,21 @@ def test_a_finished_run_repeats_its_result_without_a_step(
     again = SavingRun(tmp_path, first.saved)
     assert_same(apply(method, planted, images, again), expected)
     assert again.taken == 0
+
+
+@pytest.mark.parametrize("method", PURIFICATION, ids=lambda method: method.key)
+def test_new_triggers_change_the_student_where_the_method_says_so(
+    method: Method[Unlearn], planted: Planted, images: ImageSet
+) -> None:
+    assert isinstance(planted.trigger, MaskedTrigger)
+    new = MaskedTrigger(planted.trigger.mask.flip(2), planted.trigger.pattern.flip(2))
+    config = quick(method)
+    students = [
+        method.apply(planted.encoder, images, triggers, config, QuietRun(), seed=3).student.state_dict()
+        for triggers in ([planted.trigger], [planted.trigger, new])
+    ]
+    same = all(torch.equal(tensor, students[1][name]) for name, tensor in students[0].items())
+    assert same is not method.uses_new_triggers
 
 
 @pytest.mark.parametrize("method", METHODS)

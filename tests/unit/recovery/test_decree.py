@@ -1,6 +1,9 @@
 """DECREE on the planted patch: the mask shrinks further on the backdoored encoder than on its twin."""
 
-from core.recovery.decree import DecreeConfig, detect
+import pytest
+import torch
+
+from core.recovery.decree import DecreeConfig, _Mask, detect
 from core.run import QuietRun
 from tests.planted import planted_images, planted_patch
 
@@ -22,3 +25,32 @@ def test_the_norm_that_is_reported_is_the_saved_masks() -> None:
     trigger = detection.triggers[0]
     assert trigger.size == trigger.trigger.area() == 1 - detection.score
     assert trigger.similarity > 0.9
+
+
+def test_the_search_goes_on_until_a_larger_lambda_has_failed() -> None:
+    mask = _Mask(planted_patch().encoder, DecreeConfig(), 0)
+    m, p = mask.current()
+
+    def step(similarity: float) -> bool:
+        reached = torch.tensor(similarity)
+        mask.reached.zero_()
+        mask.remember(reached, m.detach(), p.detach(), DecreeConfig())
+        mask.adapt(reached, DecreeConfig())
+        return mask.finished(1, DecreeConfig())
+
+    assert not any(step(0.999) for _ in range(20))  # no smaller mask for nineteen steps, but lambda is still rising
+    assert float(mask.weight) == pytest.approx(1e-3 * 5**3)
+    assert not any(step(0.5) for _ in range(6))  # it is lowered once, and the mask fails
+    assert float(mask.weight) == pytest.approx(1e-3 * 5**2)
+    assert step(0.999)
+
+
+def test_a_mask_that_creeps_does_not_put_the_end_off_and_is_still_kept() -> None:
+    mask = _Mask(planted_patch().encoder, DecreeConfig(), 0)
+    pattern = torch.zeros(3, 32, 32)
+    for norm in (0.5, 0.49, 0.48):
+        mask.remember(torch.tensor(0.999), torch.full((1, 32, 32), norm), pattern, DecreeConfig())
+    assert float(mask.stale) == 2
+    assert float(mask.best_norm) == pytest.approx(0.48)
+    mask.remember(torch.tensor(0.999), torch.full((1, 32, 32), 0.47), pattern, DecreeConfig())
+    assert float(mask.stale) == 0  # by six hundredths of 0.5 in all
