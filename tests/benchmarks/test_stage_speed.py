@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.catalog import DETECTION, KINDS, PURIFICATION, read_parameters
+from core.catalog import KINDS, read_parameters
 from core.device import mixed_precision, resolve_device
 from core.encoders.fresh import fresh_encoder
 from core.encoders.stems import training_card
+from core.method_rows import DETECTION, PURIFICATION
 from core.methods import Choice
 from core.run import Stateful
 from core.triggers import MaskedTrigger

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.catalog import DETECTION, PURIFICATION
 from core.checkpoint import load_checkpoint, save_checkpoint
 from core.config import MethodConfig
 from core.errors import Cancelled
+from core.method_rows import DETECTION, PURIFICATION
 from core.methods import Detect, Method, Unlearn
 from core.random import derive_seed
 from core.recovery.detection import Detection

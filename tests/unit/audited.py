@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import torch
 from torch import nn
 
-from core.catalog import DETECTION, PURIFICATION
 from core.kinds.findings import Findings
+from core.method_rows import DETECTION, PURIFICATION
 from core.methods import Choice
 from core.random import generator
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from core.catalog import PURIFICATION
 from core.config import MethodConfig
 from core.kinds.findings import Subject
 from core.kinds.purify import MOST_ROUNDS, purify
+from core.method_rows import PURIFICATION
 from core.methods import Choice, Detect, Method, Unlearn
 from core.recovery.detection import Detection, RecoveredTrigger
 from core.run import QuietRun, Run
