@@ -65,10 +65,10 @@ class DecreeConfig(MethodConfig):
     success: float = Field(0.99, gt=0, lt=1, description="S from which on the mask may shrink. Official: 0.99.")
     patience: int = Field(10, ge=1, description="Steps without a smaller mask before stopping. Official: 10.")
     least_progress: float = Field(
-        0.05,
+        0.2,
         ge=0,
         lt=1,
-        description="A mask counts as smaller only if it is so by this share; else the search creeps on. Official: 0.",
+        description="A mask puts the end off only if it is smaller by this share. Official: 0.",
     )
     weight_start: float = Field(1e-3, gt=0, description="lambda at the start. Official: 1e-3.")
     weight_floor: float = Field(1e-5, gt=0, description="Smallest lambda. Official: 1e-5.")
