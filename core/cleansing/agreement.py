@@ -90,7 +90,7 @@ def group_alike(alike: Tensor, *, least: int) -> list[list[int]]:
     The first of each group is the one the others are like. Groups of fewer than ``least`` are no groups.
     """
     free = torch.ones(len(alike), dtype=torch.bool)
-    groups = []
+    groups: list[list[int]] = []
     while True:
         neighbours = (alike & free[None] & free[:, None]).sum(1)
         hub = int(neighbours.argmax())

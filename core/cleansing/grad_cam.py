@@ -89,7 +89,8 @@ def explained_layer(encoder: Encoder) -> tuple[str, bool]:
     with torch.enable_grad(), recording(names) as recorded:
         feature = encoder(ramp.requires_grad_(True))
         outputs = [output for _, output in recorded]
-        gradients = torch.autograd.grad(feature.square().sum(), outputs, allow_unused=True)
+        # None where an output does not lead to the feature, whatever the stubs say.
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(feature.square().sum(), outputs, allow_unused=True)
     for (module, output), gradient in reversed(list(zip(recorded, gradients, strict=True))):
         if gradient is None:
             continue
@@ -132,4 +133,5 @@ def as_map(tokens: Tensor) -> Tensor:
     """The patch tokens of ``[N, T, C]`` as maps ``[N, C, h, h]``; class and other leading tokens are left out."""
     side = math.isqrt(tokens.shape[1])
     patches = tokens[:, tokens.shape[1] - side**2 :]
-    return patches.transpose(1, 2).unflatten(2, (side, side))
+    maps: Tensor = patches.transpose(1, 2).unflatten(2, (side, side))
+    return maps

@@ -69,7 +69,7 @@ class PoisonEnsemble(nn.Module):
         """Probability of poison ``[B]`` fp32, from the mean of the members' logits, in evaluation mode."""
         self.eval()
         with mixed_precision(images.device):
-            logits = self(images.contiguous(memory_format=torch.channels_last))
+            logits: Tensor = self(images.contiguous(memory_format=torch.channels_last))
         return logits.float().mean(0).sigmoid()
 
 
