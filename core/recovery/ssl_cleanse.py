@@ -14,6 +14,8 @@ Deviations from the official code:
 * Features have length 1 and the loss is 1 - cosine to the cluster's centre: attacks on encoders control directions.
 * K is a parameter; officially it is read off the curve of k-means costs.
 * All clusters' masks are searched at once, and every suspicious one is returned; officially the last cluster's is.
+* The official threshold of 2 flags clean encoders (docs/methods/ssl-cleanse.md), so the default is higher and the
+  published one is a preset.
 * A cluster that no mask reached counts as a mask of the whole image, as officially; if that is most of them, or the
   deviation is 0, there is no verdict.
 """
@@ -86,7 +88,9 @@ class SslCleanseConfig(MethodConfig):
         10, ge=1, description="Looks without a smaller mask before a cluster's search stops. Official: off, or 10."
     )
     threshold: float = Field(
-        2.0, gt=0, description="Anomaly index from which on an encoder is backdoored. Official: 2."
+        2.5,
+        gt=0,
+        description="Anomaly index from which on an encoder is backdoored. Official: 2, which a clean one reached.",
     )
     doubtful: float = Field(1.5, gt=0, description="Anomaly index from which on the answer is at best inconclusive.")
 
