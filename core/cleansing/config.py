@@ -26,7 +26,6 @@ class CleansingConfig(MethodConfig):
         "groups_first": False,
         "remove_always": True,
         "unscored_as_cluster": False,
-        "cut": 0.5,
         "classifier_width": 64,
         "classifier_steps": 2000,
         "classifier_batch": 64,
@@ -91,12 +90,8 @@ class CleansingConfig(MethodConfig):
     remove_always: bool = Field(
         False, description="Remove what the classifier flags whatever the verdict, as the paper does."
     )
-    cut: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Classifier's probability above which an image is removed. The paper: 0.5 (argmax), even odds "
-        "if half of the set is poisoned. null: even odds at the share of poison that the scores show.",
+    cut: float = Field(
+        0.5, gt=0, lt=1, description="Probability of poison above which an image is removed. The paper: 0.5 (argmax)."
     )
     unit_queries: bool = Field(
         True,
@@ -127,7 +122,7 @@ class CleansingConfig(MethodConfig):
     classifier_batch: int = Field(
         128, ge=4, le=4096, description="Images a step, half of them stamped. PatchSearch: 32."
     )
-    classifier_rate: float = Field(0.02, gt=0, le=1, description="SGD rate, cosine-decayed. PatchSearch: 0.01.")
+    classifier_rate: float = Field(0.05, gt=0, le=1, description="SGD rate, cosine-decayed. PatchSearch: 0.01.")
     classifier_crop: float = Field(
         0.5, gt=0, le=1, description="Smallest area of a random crop of a training image. PatchSearch: 0.2."
     )

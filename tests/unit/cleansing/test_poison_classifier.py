@@ -1,11 +1,10 @@
 """The classifier's training images and its answers."""
 
-import pytest
 import torch
 
 from core.cleansing.classifier_training import train_classifier
 from core.cleansing.config import CleansingConfig
-from core.cleansing.cut import distribution, even_odds, poison_share
+from core.cleansing.pipeline import distribution
 from core.cleansing.poison_classifier import PoisonEnsemble, PoisonNet, probabilities
 from core.cleansing.synthesis import box_patches, stamp_random, training_batch
 from core.random import generator
@@ -67,7 +66,7 @@ def test_members_begin_differently_and_are_averaged():
     ensemble = PoisonEnsemble(3, 4, 32, seed=0)
     images = planted_set(8).images
     logits = ensemble.eval()(images.batch(slice(None)))
-    assert logits.shape == (3, 8) and float(logits.detach().std(0).min()) > 0
+    assert logits.shape == (3, 8) and float(logits.std(0).min()) > 0
     answer = probabilities(ensemble, images, torch.arange(8), CPU)
     torch.testing.assert_close(answer, logits.mean(0).sigmoid().detach(), rtol=0.03, atol=0.03)  # bf16 where it is fast
 
@@ -76,7 +75,7 @@ def test_it_learns_to_see_the_patch():
     planted = planted_set(240)
     poisoned = torch.tensor(list(planted.poisoned))
     clean = torch.tensor([i for i in range(240) if i not in planted.poisoned])
-    config = CleansingConfig(classifiers=2, classifier_width=8, classifier_steps=100, classifier_batch=64)
+    config = CleansingConfig(classifiers=1, classifier_width=8, classifier_steps=60, classifier_batch=64)
     ensemble = train_classifier(
         planted.images,
         [patch().float() / 255],
@@ -98,19 +97,3 @@ def test_the_distribution_counts_every_image():
     found = distribution(scores, 0.5, bins=10)
     assert sum(found.counts) == 5 and found.counts[0] == 2 and found.counts[-1] == 2
     assert len(found.edges) == 11 and found.cut == 0.5
-
-
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
-def test_the_share_of_poison_follows_from_the_scores(share):
-    # Two normal populations, 4 apart: the log odds at equal shares are linear in x, which makes the scores calibrated.
-    random = generator(3, "scores")
-    poisoned = torch.rand(40000, generator=random) < share
-    x = torch.randn(40000, generator=random) + 4.0 * poisoned
-    probability = (4 * x - 8).sigmoid()
-    assert poison_share(probability) == pytest.approx(share, rel=0.08)
-    assert even_odds(probability) == pytest.approx(1 - share, abs=0.02)
-
-
-def test_the_cut_is_never_below_the_papers():
-    assert even_odds(torch.full((100,), 0.9)) == 0.5
-    assert even_odds(torch.full((100,), 0.001)) == 0.99
