@@ -122,7 +122,7 @@ class CleansingConfig(MethodConfig):
     classifier_batch: int = Field(
         128, ge=4, le=4096, description="Images a step, half of them stamped. PatchSearch: 32."
     )
-    classifier_rate: float = Field(0.05, gt=0, le=1, description="SGD rate, cosine-decayed. PatchSearch: 0.01.")
+    classifier_rate: float = Field(0.02, gt=0, le=1, description="SGD rate, cosine-decayed. PatchSearch: 0.01.")
     classifier_crop: float = Field(
         0.5, gt=0, le=1, description="Smallest area of a random crop of a training image. PatchSearch: 0.2."
     )

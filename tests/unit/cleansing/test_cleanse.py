@@ -29,6 +29,7 @@ SMALL: dict[str, Any] = {
     "classifier_width": 8,
     "classifier_steps": 60,
     "classifier_batch": 64,
+    "classifier_rate": 0.05,  # 60 steps at the default's rate are too few
 }
 CONFIG = PoisonCamConfig(masks=100, **SMALL)
 
