@@ -57,16 +57,7 @@ def detect(
     Exit status: 0 clean, 1 backdoored, 5 inconclusive; 2 failed, 3 unsupported file, 4 wrong usage.
     """
     parameters = build_parameters(preset, method, settings or [])
-    if report is not None:
-        check_report_folder(report, force=force)
-    from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
-
-    request = AuditRequest("detect", encoder, images, read_card(card), parameters, seed, device)
-    with _workplace(None) as folder:
-        outcome = _run(request, folder)
-        if report is not None:
-            _place_report(outcome, report)
-    _answer(outcome.report, output_format, None, report)
+    outcome = _look("detect", encoder, images, card, parameters, seed, device, report, output_format, force=force)
     return exit_code_for(outcome.verdict)
 
 
@@ -129,20 +120,39 @@ def canary(
     parameters = build_parameters(preset, method, settings or [])
     if steps is not None:
         parameters["canary_steps"] = steps
+    outcome = _look("canary", encoder, images, card, parameters, seed, device, report, output_format, force=force)
+    from core.types import Verdict  # torch takes seconds to import, and --help must not
+
+    seen = outcome.report["canaries"]
+    blind = outcome.verdict is Verdict.CLEAN and seen["found"] < seen["planted"]
+    return exit_code_for(Verdict.INCONCLUSIVE if blind else outcome.verdict)
+
+
+def _look(
+    kind: str,
+    encoder: Path,
+    images: Path,
+    card: Path | None,
+    parameters: Mapping[str, Any],
+    seed: int,
+    device: str,
+    report: Path | None,
+    output_format: Format,
+    *,
+    force: bool,
+) -> AuditOutcome:
+    """An audit that delivers no encoder, from the checks of its arguments to its answer on standard output."""
     if report is not None:
         check_report_folder(report, force=force)
     from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
-    from core.types import Verdict
 
-    request = AuditRequest("canary", encoder, images, read_card(card), parameters, seed, device)
+    request = AuditRequest(kind, encoder, images, read_card(card), parameters, seed, device)
     with _workplace(None) as folder:
         outcome = _run(request, folder)
         if report is not None:
             _place_report(outcome, report)
     _answer(outcome.report, output_format, None, report)
-    seen = outcome.report["canaries"]
-    blind = outcome.verdict is Verdict.CLEAN and seen["found"] < seen["planted"]
-    return exit_code_for(Verdict.INCONCLUSIVE if blind else outcome.verdict)
+    return outcome
 
 
 @contextmanager

@@ -92,4 +92,4 @@ def die(cell, place):
 def never_end(cell, place):
     """Work that only an interrupt ends; leaves its process's number behind."""
     (place.store.folder / f"process-{os.getpid()}").touch()
-    time.sleep(600)
+    time.sleep(600)  # until it is stopped: that is what is tested

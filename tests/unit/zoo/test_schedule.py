@@ -18,7 +18,7 @@ def sleeps(job, sender):
     if job.name == "clean":
         sender.send(JobResult("clean", 0.0))
         return
-    time.sleep(600)
+    time.sleep(600)  # until it is stopped: that is what is tested
 
 
 def independent(recipe):
