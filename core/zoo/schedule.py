@@ -51,6 +51,8 @@ def build_in_parallel(
                     waiting.remove(name)
                     receiver, process = _start(replace(job, name=name))
                     running[receiver] = (name, process)
+            if not running:  # what was left rests on something that failed; to wait for nothing would never end
+                break
             ready = wait(list(running))
             for receiver in [one for one in running if one in ready]:
                 result = _result(receiver, *running.pop(receiver))
