@@ -76,7 +76,9 @@ def pretrain(
         AuditFailed: the loss became NaN or infinite.
     """
     steps = planned_steps(len(images), config)
-    module = objective(copy.deepcopy(encoder).to(memory_format=torch.channels_last), config, seed=seed)
+    # A loaded encoder is frozen; training goes on from it all the same.
+    student = copy.deepcopy(encoder).requires_grad_(True).to(memory_format=torch.channels_last)
+    module = objective(student, config, seed=seed)
     module.to(encoder.device).train()
     state = _PretrainingState(module, _optimiser(module, config))
     parallel = distribute(module)

@@ -52,6 +52,14 @@ def test_training_lowers_the_loss_and_leaves_the_given_encoder_alone(key):
     assert not torch.equal(before, weights(result.encoder))
 
 
+def test_a_frozen_encoder_as_loading_gives_it_is_trained_too():
+    encoder = planted_encoder_for_training().requires_grad_(False)
+    objective, config = configured("simclr")
+    trained = pretrain(encoder, planted_images(16), objective, config, QuietRun(), seed=0).encoder
+    moved = [not torch.equal(*pair) for pair in zip(encoder.parameters(), trained.parameters(), strict=True)]
+    assert all(moved)
+
+
 @EVERY
 @pytest.mark.parametrize("cut_mix", [False, True])
 def test_a_resumed_training_equals_an_unbroken_one(key, cut_mix, tmp_path):
