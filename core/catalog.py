@@ -63,7 +63,7 @@ class AuditKind:
     run: Callable[[Subject, Settings, Run], Findings]
 
 
-def _default_unlearning() -> Choice[Unlearn]:
+def default_unlearning() -> Choice[Unlearn]:
     """What makes the purified copy that a suspect of an unknown family is held against."""
     method = PURIFICATION[0]
     return Choice(method, "default", method.config())
@@ -80,7 +80,7 @@ def _kinds() -> tuple[AuditKind, ...]:
             parameters=DetectParameters,
             sections={"detection": DETECTION},
             run=lambda subject, settings, run: detect(
-                subject, settings.chosen["detection"], _default_unlearning(), run
+                subject, settings.chosen["detection"], default_unlearning(), run
             ),
         ),
         AuditKind(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.catalog import default_unlearning
 from core.checkpoint import load_checkpoint, save_checkpoint
 from core.errors import UsageError
 from core.kinds.detect import detect
@@ -35,8 +36,8 @@ class Purified:
 
 
 def look(encoder: Encoder, images: ImageSet, choice: Choice[Detect], run: Run, *, seed: int) -> Detection:
-    """One detection."""
-    return detect(Subject(encoder, images, seed), choice, run).detection
+    """One detection, with what an audit purifies to compare with where clean encoders of the family are unknown."""
+    return detect(Subject(encoder, images, seed), choice, default_unlearning(), run).detection
 
 
 def unlearn_once(
