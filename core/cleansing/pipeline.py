@@ -101,6 +101,8 @@ def cleanse_with(
         judgement = _guard(judgement, keep)
         if judgement.verdict is Verdict.INCONCLUSIVE and not config.remove_always:
             keep = torch.ones_like(keep)
+    if judgement.verdict is not Verdict.POISONED and not bool(keep.all()):
+        notes += (f"Images were removed although the verdict is {judgement.verdict}: remove_always asks for it.",)
     return Cleansing(
         method=method,
         verdict=judgement.verdict,

@@ -70,6 +70,8 @@ def print_cleansing_sentences(
     say(f"{coloured(report['verdict'])}  {found['removed']} images removed, {found['kept']} kept")
     for reason in report["reasons"]:
         say(f"  {escape(reason)}")
+    for note in found["notes"]:
+        say(f"  [dim]{escape(note)}[/]")
     say(f"[dim]Cannot be seen:[/] {escape(' '.join(report['untested']))}")
     if report["images"]["rejected"]:
         say(f"[yellow]{len(report['images']['rejected'])} files are no usable images[/]; unusable.csv names them.")
