@@ -18,7 +18,7 @@ REMOVED_SHOWN = 48
 _PANEL = 160
 """Shortest side of a panel, in pixels, where it can be reached by whole enlargement."""
 _COLUMNS = 10
-_RED = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
+_RED, _WHITE = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1), torch.ones(3, 1, 1)
 _HEAT = torch.tensor([[0.0, 0.0, 0.1], [0.35, 0.05, 0.45], [0.8, 0.2, 0.3], [0.98, 0.6, 0.1], [1.0, 1.0, 0.7]])
 """Colours of attention from least to most: they rise in brightness, so that they read in grey too."""
 
@@ -54,7 +54,10 @@ def _candidate(candidate: Candidate, images: ImageSet) -> Picture:
     image = images.batch(torch.tensor([candidate.index]))[0]
     factor = max(1, round(_PANEL / min(image.shape[1:])))
     heat = 0.35 * image.mean(0, keepdim=True) + 0.65 * _coloured(candidate.attention)
-    framed = [_framed(magnified(panel, factor), candidate.window, factor) for panel in (image, heat)]
+    framed = [
+        _framed(magnified(panel, factor), candidate.window, factor, colour)
+        for panel, colour in ((image, _RED), (heat, _WHITE))
+    ]
     height = framed[0].shape[1]
     # The patch is as large as the panels' height allows: it is what the reader should judge.
     patch = magnified(candidate.patch.float() / 255, max(1, height // candidate.window.side))
@@ -79,7 +82,7 @@ def _coloured(attention: Tensor) -> Tensor:
     return ((1 - share) * _HEAT[below] + share * _HEAT[below + 1]).permute(2, 0, 1)
 
 
-def _framed(image: Tensor, window: Window, factor: int) -> Tensor:
+def _framed(image: Tensor, window: Window, factor: int, colour: Tensor) -> Tensor:
     """A frame of two pixels around the window, inside the picture."""
     framed = image.clone()
     top, left, side = (factor * value for value in (window.top, window.left, window.side))
@@ -90,7 +93,7 @@ def _framed(image: Tensor, window: Window, factor: int) -> Tensor:
         (slice(top, bottom), slice(left, left + 2)),
         (slice(top, bottom), slice(right - 2, right)),
     ):
-        framed[:, rows, columns] = _RED
+        framed[:, rows, columns] = colour
     return framed
 
 

@@ -73,7 +73,7 @@ TINY = {"cleansing": dict(SEARCH), "threat_model": dict(THREAT)}
 
 def test_with_an_encoder_nothing_is_trained_and_the_poison_is_found(planted: PlantedSet) -> None:
     caller = Stopping()
-    chosen = settings(cleansing={**SMALL, "masks": 64})
+    chosen = settings(cleansing={**SMALL, "masks": 100})
     findings = run(Subject(planted.encoder, planted.images, 0), chosen, caller)
     assert findings.verdict is Verdict.POISONED and findings.training is None
     assert (findings.score, findings.threshold, findings.archive) == (None, None, False)
