@@ -127,7 +127,7 @@ def test_every_page_says_what_cannot_be_seen(cleansing: Cleansing) -> None:
 def test_the_page_shows_windows_patches_scores_and_rounds() -> None:
     shown = page(found(), (("000.png", "001.png"),))
     assert len(shown.all("img")) == 2 + 3  # the patches, the removed images, and one picture for each candidate
-    for text in ("6×6 at row 3, column 5", "flips 40 of 64", "like group 1", "alone", "2 rounds", "000.png, 001.png"):
+    for text in ("6×6 at row 3, column 5", "flips 40 of 64", "group 1", "alone", "2 rounds", "000.png, 001.png"):
         assert text in shown.text
     assert "notes.txt" in shown.text  # the file that is no image
     (drawing,) = shown.all("svg")
