@@ -95,7 +95,7 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
             began=began,
             stages=clock.times,
         )
-        report, artifacts = write_artifacts(findings, inputs, output)
+        report, artifacts = write_artifacts(findings, inputs, output, run)
     return AuditOutcome(findings.verdict, findings.score, findings.threshold, report.to_json(), artifacts)
 
 

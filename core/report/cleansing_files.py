@@ -21,10 +21,16 @@ from core.report.artifacts import CLEANED, THREAT_MODEL, Artifact, Inputs
 from core.report.cleansing import poison_score, ranked_removed
 from core.report.cleansing_pictures import candidate_pictures, sheets
 from core.report.pictures import Picture
+from core.run import Run
 
 _CSV = "text/csv; charset=utf-8"
 _IMAGE_COLUMNS = ("name", "digest", "poison_score", "classifier_score", "cluster", "top", "left", "size")
 _CANDIDATE_COLUMNS = ("rank", "name", "top", "left", "size", "cluster", "score", "flips", "changed", "group")
+
+DIGEST_STAGE = "read the files again"
+ARCHIVE_STAGE = "write the cleaned set"
+_AT_A_TIME = 512
+"""Files between two looks at the caller: a large set takes minutes."""
 
 MEDIA_TYPES = {
     ".zip": "application/zip",
@@ -38,7 +44,7 @@ MEDIA_TYPES = {
 
 
 def write_cleansing(
-    findings: SetFindings, inputs: Inputs, output: Path
+    findings: SetFindings, inputs: Inputs, output: Path, run: Run
 ) -> tuple[tuple[Artifact, ...], tuple[Picture, ...]]:
     """Write everything but the report into ``output``; the files, and the pictures for the page.
 
@@ -47,9 +53,9 @@ def write_cleansing(
     """
     found = findings.cleansing
     lists = [
-        *_lists(findings, inputs, output),
-        *(_threat_model(findings, inputs, output)),
-        *(_cleaned(findings, inputs, output)),
+        *_lists(findings, inputs, output, run),
+        *_threat_model(findings, inputs, output),
+        *_cleaned(findings, inputs, output, run),
     ]
     pictures = (*sheets(found, inputs.images), *candidate_pictures(found, inputs.images))
     for picture in pictures:
@@ -58,9 +64,9 @@ def write_cleansing(
     return (*lists, *drawn), pictures
 
 
-def _lists(findings: SetFindings, inputs: Inputs, output: Path) -> list[Artifact]:
+def _lists(findings: SetFindings, inputs: Inputs, output: Path, run: Run) -> list[Artifact]:
     found, images = findings.cleansing, inputs.images
-    digests = _digests(inputs)
+    digests = _digests(inputs, run)
     kept = found.keep.nonzero().flatten().tolist()
     rows = {
         "keep.csv": (_IMAGE_COLUMNS, _image_rows(found, images.names, digests, kept)),
@@ -111,18 +117,24 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _digests(inputs: Inputs) -> list[str]:
+def _digests(inputs: Inputs, run: Run) -> list[str]:
     """SHA-256 of each image file, in the order of the set; of an npz's image that of its pixels as a PPM file."""
+    names, digests = inputs.images.names, []
     with _set_unchanged(inputs), open_members(inputs.images_path) as members:
-        return [hashlib.sha256(members.read(name)).hexdigest() for name in inputs.images.names]
+        for step in run.steps(DIGEST_STAGE, -(-len(names) // _AT_A_TIME)):
+            for name in names[step * _AT_A_TIME : (step + 1) * _AT_A_TIME]:
+                digests.append(hashlib.sha256(members.read(name)).hexdigest())
+    return digests
 
 
-def _cleaned(findings: SetFindings, inputs: Inputs, output: Path) -> list[Artifact]:
+def _cleaned(findings: SetFindings, inputs: Inputs, output: Path, run: Run) -> list[Artifact]:
     if not findings.archive:
         return []
     names = [inputs.images.names[index] for index in findings.cleansing.keep.nonzero().flatten().tolist()]
+    path = output / CLEANED
     with _set_unchanged(inputs):
-        path = write_subset(inputs.images_path, names, output / CLEANED)
+        for _ in run.steps(ARCHIVE_STAGE, 1):
+            path = write_subset(inputs.images_path, names, path)
     return [Artifact(path.name, path, MEDIA_TYPES.get(path.suffix, "inode/directory"))]
 
 

@@ -16,16 +16,21 @@ from core.report.encoder import encoder_part
 from core.report.model import ImagesPart, RejectedRow, Report, StageRow
 from core.report.page import render_page
 from core.report.pictures import Picture, trigger_pictures
+from core.run import Run
 from core.triggers import save_trigger
 from core.types import ImageSet
 
 
 def write_artifacts(
-    findings: Findings | SetFindings, inputs: Inputs, output: Path
+    findings: Findings | SetFindings, inputs: Inputs, output: Path, run: Run
 ) -> tuple[Report, tuple[Artifact, ...]]:
-    """Write every artifact of the audit into the folder ``output``; the report lists them with their digests."""
+    """Write every artifact of the audit into the folder ``output``; the report lists them with their digests.
+
+    Raises:
+        AuditError: as the files of each kind say. Cancelled: when ``run`` was asked to stop.
+    """
     if isinstance(findings, SetFindings):
-        evidence, pictures = write_cleansing(findings, inputs, output)
+        evidence, pictures = write_cleansing(findings, inputs, output, run)
     else:
         drawn, pictures = _draw(findings, inputs.images, output)
         evidence = (*drawn, *_deliver(findings, inputs, output))
