@@ -18,11 +18,13 @@ INPUTS = ("encoder", "images")
 
 
 class Kind:
-    """One kind of audit: which inputs it requires, whether it yields an encoder, how its parameters must look."""
+    """One kind of audit: which inputs it requires and which it can do without, whether it yields an encoder, how its
+    parameters must look."""
 
     def __init__(self, row: Mapping[str, Any]) -> None:
         self.key: str = row["key"]
         self.inputs: tuple[str, ...] = tuple(row["inputs"])
+        self.optional_inputs: tuple[str, ...] = tuple(row["optional_inputs"])
         self.yields_encoder: bool = row["yields_encoder"]
         self._parameters = Draft202012Validator(row["parameters"])
 

@@ -14,13 +14,16 @@ from typing import Any
 
 import torch
 
-from core.catalog import find_kind, read_parameters
+from core.catalog import AuditKind, Settings, find_kind, read_parameters
 from core.device import resolve_device
-from core.encoders.load import load_encoder
+from core.encoders.fresh import fresh_encoder
+from core.encoders.load import LoadedEncoder, load_encoder
 from core.errors import AuditFailed, UsageError
 from core.images.load import load_images
-from core.kinds.findings import Findings, Subject
-from core.report.write import Artifact, Inputs, write_artifacts
+from core.images.sizes import usual_size
+from core.kinds.findings import Findings, SetFindings, Subject
+from core.report.artifacts import THREAT_MODEL, Artifact, Inputs
+from core.report.write import write_artifacts
 from core.run import Run
 from core.stage_clock import StageClock
 from core.types import Encoder, ImageSet, Verdict
@@ -30,7 +33,8 @@ __all__ = ["Artifact", "AuditOutcome", "AuditRequest", "run_audit"]
 
 @dataclass(frozen=True)
 class AuditRequest:
-    """What to audit. ``card`` and ``parameters`` are as the user gave them, not yet checked."""
+    """What to audit. ``encoder`` may be None for kinds that do without it. ``card`` and ``parameters`` are as the user
+    gave them, not yet checked."""
 
     kind: str
     encoder: Path | None
@@ -46,8 +50,8 @@ class AuditRequest:
 
 @dataclass(frozen=True)
 class AuditOutcome:
-    """``report`` is the report's JSON (also the artifact report.json); verdict, score and threshold are about the
-    encoder that was given. The artifact ``encoder`` is there if the kind yields one."""
+    """``report`` is the report's JSON (also the artifact report.json); verdict, score and threshold are about what was
+    given: the encoder, or for ``cleanse`` the images. The artifact ``encoder`` is there if the kind yields one."""
 
     verdict: Verdict
     score: float | None
@@ -66,46 +70,68 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     kind = find_kind(request.kind)
     settings = read_parameters(kind, request.parameters)
     device = resolve_device(request.device)
-    path = _encoder_path(request)
+    seed = request.seed if settings.seed is None else settings.seed
+    _check_encoder(request, kind)
     clock = StageClock(run)
     with failures_explained():
-        loaded = load_encoder(path, card=request.card, name=request.encoder_name)
-        images = load_images(request.images, loaded.encoder.image_size, name=request.images_name)
-        encoder = loaded.encoder.to(device).eval()
-        check_features(encoder, images)
-        seed = request.seed if settings.seed is None else settings.seed
-        findings = kind.run(Subject(encoder, images, seed), settings, clock)
+        subject, loaded = _read(request, kind, settings, device, seed)
+        if loaded is not None:
+            check_features(subject.encoder, subject.images)
+        findings = kind.run(subject, settings, clock)
         check_findings(findings)
         inputs = Inputs(
             kind=kind.key,
+            subject=subject,
             loaded=loaded,
-            encoder_path=path,
+            encoder_path=request.encoder,
             container=request.container,
-            encoder_name=request.encoder_name or path.name,
-            images=images,
+            encoder_name=request.encoder_name,
+            images_path=request.images,
             images_name=request.images_name or request.images.name,
             chosen=settings.chosen,
-            seed=seed,
+            values=settings.values,
             device=device,
             started=started,
             began=began,
             stages=clock.times,
         )
-        report, artifacts = write_artifacts(findings, inputs, output)
-    detection = findings.detection
-    return AuditOutcome(detection.verdict, detection.score, detection.threshold, report.to_json(), artifacts)
+        report, artifacts = write_artifacts(findings, inputs, output, run)
+    return AuditOutcome(findings.verdict, findings.score, findings.threshold, report.to_json(), artifacts)
 
 
-def _encoder_path(request: AuditRequest) -> Path:
-    if request.encoder is None:
+def _read(
+    request: AuditRequest, kind: AuditKind, settings: Settings, device: torch.device, seed: int
+) -> tuple[Subject, LoadedEncoder | None]:
+    """The encoder, or a fresh one where none was given, and the images at its size."""
+    loaded, fresh = None, None
+    if request.encoder is not None:
+        loaded = load_encoder(request.encoder, card=request.card, name=request.encoder_name)
+        encoder = loaded.encoder
+    else:
+        assert kind.untrained_card is not None  # ``_check_encoder`` has refused the others
+        fresh = kind.untrained_card(settings, usual_size(request.images))
+        encoder = fresh_encoder(fresh, seed=seed, name=THREAT_MODEL)
+    images = load_images(request.images, encoder.image_size, minimum=kind.least_images, name=request.images_name)
+    return Subject(encoder.to(device).eval(), images, seed, fresh), loaded
+
+
+def _check_encoder(request: AuditRequest, kind: AuditKind) -> None:
+    if request.encoder is None and "encoder" in kind.inputs:
         raise UsageError(
             "missing_encoder",
             field="encoder",
             found="no encoder",
-            expected=f"an encoder file for an audit of kind {request.kind}",
+            expected=f"an encoder file for an audit of kind {kind.key}",
             action="Name or upload one.",
         )
-    return request.encoder
+    if request.encoder is None and request.card is not None:
+        raise UsageError(
+            "card_without_encoder",
+            field="card",
+            found="a card and no encoder",
+            expected="the encoder that the card describes, or neither",
+            action="Add the encoder. What is trained where there is none is set by the parameters threat_model.",
+        )
 
 
 @torch.no_grad()
@@ -125,23 +151,32 @@ def check_features(encoder: Encoder, images: ImageSet) -> None:
         )
 
 
-def check_findings(findings: Findings) -> None:
+def check_findings(findings: Findings | SetFindings) -> None:
     """A score that is not a number must not turn into a verdict.
 
     Raises:
         AuditFailed: a score or threshold is NaN or infinite.
     """
+    if isinstance(findings, SetFindings):
+        for candidate in findings.cleansing.candidates:
+            if not math.isfinite(candidate.score):
+                raise _not_finite(findings.cleansing.method)
+        return
     planted = (canary.detection for canary in findings.canaries or ())
     for detection in filter(None, (findings.detection, findings.verification, *planted)):
         numbers = [detection.score, detection.threshold, *(row.score for row in detection.hypotheses)]
         if not all(number is None or math.isfinite(number) for number in numbers):
-            raise AuditFailed(
-                "not_finite",
-                field="score",
-                found=f"{detection.method} ended in a score that is NaN or infinite",
-                expected="finite numbers throughout",
-                action="Try another seed or a smaller learning rate; report it if it persists.",
-            )
+            raise _not_finite(detection.method)
+
+
+def _not_finite(method: str) -> AuditFailed:
+    return AuditFailed(
+        "not_finite",
+        field="score",
+        found=f"{method} ended in a score that is NaN or infinite",
+        expected="finite numbers throughout",
+        action="Try another seed or a smaller learning rate; report it if it persists.",
+    )
 
 
 @contextmanager

@@ -13,26 +13,36 @@ from typing import Any
 from pydantic import Field
 
 from core.canary.audit import canary
+from core.cleansing.pipeline import LEAST_IMAGES as LEAST_IN_A_SET
 from core.config import MethodConfig, parse_config
+from core.encoders.card import EncoderCard
 from core.errors import UsageError
+from core.images.load import LEAST_IMAGES
+from core.kinds.cleanse import cleanse
 from core.kinds.detect import detect
-from core.kinds.findings import Findings, Subject
+from core.kinds.findings import Findings, SetFindings, Subject
 from core.kinds.purify import purify
-from core.method_rows import DETECTION, PURIFICATION
+from core.method_rows import CLEANSING, DETECTION, PURIFICATION, THREAT_MODELS
 from core.methods import Choice, Method, Unlearn
 from core.run import Run
+from core.training.threat_model import ThreatNetwork, threat_card
 
 LARGEST_SEED = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
 
 
-class DetectParameters(MethodConfig):
-    """What can be set for an audit that only looks. Nothing is required."""
+class AuditParameters(MethodConfig):
+    """What can be set for every audit. Nothing is required."""
 
     preset: str = Field("default", description="Named set of values for the steps that have it; each may name its own.")
     seed: int | None = Field(
         None, ge=0, le=LARGEST_SEED, description="Where every random choice comes from; 0 if null."
     )
+
+
+class DetectParameters(AuditParameters):
+    """The same, and how to look for a backdoor."""
+
     detection: dict[str, Any] = Field({}, description="The detection method and what differs from its preset.")
 
 
@@ -48,25 +58,49 @@ class PurifyParameters(DetectParameters):
     purification: dict[str, Any] = Field({}, description="The purification method and what differs from its preset.")
 
 
+class CleanseParameters(AuditParameters):
+    """The same for a set of images: how to search it, and how to train an encoder on it where none is given."""
+
+    archive: bool = Field(False, description="Whether to write the cleaned set too, in the form in which it came.")
+    cleansing: dict[str, Any] = Field({}, description="The cleansing method and what differs from its preset.")
+    threat_model: dict[str, Any] = Field(
+        {}, description="How an encoder is trained on the set where none is given, and what differs from the preset."
+    )
+
+
 @dataclass(frozen=True)
 class AuditKind:
-    """Something a user can ask for. ``sections`` are the steps a method is chosen for, named as in the parameters;
-    ``run`` takes the choice made for each. ``yields_encoder`` says whether an encoder can be downloaded in the end."""
+    """Something a user can ask for. ``inputs`` are required, ``optional_inputs`` are not.
+
+    ``sections`` are the steps a method is chosen for, named as in the parameters; ``run`` takes the choice made for
+    each. ``yields_encoder`` says whether an encoder can be downloaded in the end. ``least_images``: fewer are refused.
+    ``untrained_card`` gives, from the settings and the (height, width) of most images, the card of the network that is
+    trained where no encoder came; None for kinds that need one.
+    """
 
     key: str
     title: str
     description: str
     inputs: tuple[str, ...]
     yields_encoder: bool
-    parameters: type[DetectParameters]
+    parameters: type[AuditParameters]
     sections: Mapping[str, tuple[Method[Any], ...]]
-    run: Callable[[Subject, Settings, Run], Findings]
+    run: Callable[[Subject, Settings, Run], Findings | SetFindings]
+    optional_inputs: tuple[str, ...] = ()
+    least_images: int = LEAST_IMAGES
+    untrained_card: Callable[[Settings, tuple[int, int]], EncoderCard] | None = None
 
 
 def default_unlearning() -> Choice[Unlearn]:
     """What makes the purified copy that a suspect of an unknown family is held against."""
     method = PURIFICATION[0]
     return Choice(method, "default", method.config())
+
+
+def _threat_card(settings: Settings, usual_size: tuple[int, int]) -> EncoderCard:
+    config = settings.chosen["threat_model"].config
+    assert isinstance(config, ThreatNetwork)  # every row of THREAT_MODELS has such a config
+    return threat_card(config, usual_size)
 
 
 def _kinds() -> tuple[AuditKind, ...]:
@@ -109,6 +143,28 @@ def _kinds() -> tuple[AuditKind, ...]:
             run=lambda subject, settings, run: canary(
                 subject, settings.chosen["detection"], settings.values["canary_steps"], run
             ),
+        ),
+        AuditKind(
+            key="cleanse",
+            title="Cleanse a training set",
+            description=(
+                "Finds the images of an unlabelled training set that carry a pasted patch, and says which may be "
+                "trained on. The encoder is one that was trained on the set; without one it is trained first."
+            ),
+            inputs=("images",),
+            optional_inputs=("encoder",),
+            yields_encoder=False,
+            parameters=CleanseParameters,
+            sections={"cleansing": CLEANSING, "threat_model": THREAT_MODELS},
+            run=lambda subject, settings, run: cleanse(
+                subject,
+                settings.chosen["cleansing"],
+                settings.chosen["threat_model"],
+                run,
+                archive=settings.values["archive"],
+            ),
+            least_images=LEAST_IN_A_SET,
+            untrained_card=_threat_card,
         ),
     )
 

@@ -56,6 +56,7 @@ def _kind(kind: AuditKind) -> dict[str, Any]:
         "title": kind.title,
         "description": kind.description,
         "inputs": list(kind.inputs),
+        "optional_inputs": list(kind.optional_inputs),
         "yields_encoder": kind.yields_encoder,
         "methods": {name: [_method(method) for method in methods] for name, methods in kind.sections.items()},
         "parameters": parameters_schema(kind),

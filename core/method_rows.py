@@ -1,10 +1,12 @@
-"""Every method of detection, purification and cleansing, one row each. A new one is one new file and one row here."""
+"""Every method of detection, purification, cleansing and threat models, one row each. A new one is one new file and one
+row here."""
 
 from __future__ import annotations
 
 from core.cleansing import patch_search, poison_cam
-from core.methods import Cleanse, Detect, Method, Unlearn
+from core.methods import Cleanse, Detect, Method, Train, Unlearn
 from core.recovery import decree, ssl_cleanse, ssldefender
+from core.training import threat_model
 from core.unlearning import fine_pruning, fine_tuning, nad, neural_cleanse, random_triggers, ssl_kd
 from core.unlearning import ssldefender as distillation
 
@@ -156,4 +158,27 @@ CLEANSING: tuple[Method[Cleanse], ...] = (
         stage_plan=patch_search.stage_plan,
     ),
 )
-"""Cleansing methods; the first is the default. No kind of audit takes them yet."""
+"""Cleansing methods; the first is the default."""
+
+THREAT_MODELS: tuple[Method[Train], ...] = (
+    Method(
+        key="simclr",
+        title="SimCLR threat model",
+        description=(
+            "Trains a network on the suspect images where no encoder is given: two views of an image should have like "
+            "features, all others of the batch unlike ones."
+        ),
+        config=threat_model.SimclrThreatConfig,
+        apply=threat_model.train_simclr,
+        stage_plan=threat_model.stage_plan,
+    ),
+    Method(
+        key="moco-v2",
+        title="MoCo v2 threat model",
+        description="The papers' threat model: as SimCLR, with a momentum copy and a queue of earlier keys.",
+        config=threat_model.MocoThreatConfig,
+        apply=threat_model.train_moco,
+        stage_plan=threat_model.stage_plan,
+    ),
+)
+"""Trainers of threat models; the first is the default."""

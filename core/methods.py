@@ -10,6 +10,7 @@ from core.cleansing.result import Cleansing
 from core.config import MethodConfig
 from core.recovery.detection import Detection
 from core.run import Run
+from core.training.pretrain import Pretraining
 from core.triggers import AdditiveTrigger, MaskedTrigger
 from core.types import Encoder, ImageSet
 from core.unlearning.result import Unlearning
@@ -42,7 +43,13 @@ class Cleanse(Protocol):
     def __call__(self, encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Cleansing: ...
 
 
-MethodT = TypeVar("MethodT", Detect, Unlearn, Cleanse)
+class Train(Protocol):
+    """Train a copy of a fresh encoder on a suspect set. ``config`` is of the method's own class."""
+
+    def __call__(self, encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Pretraining: ...
+
+
+MethodT = TypeVar("MethodT", Detect, Unlearn, Cleanse, Train)
 
 
 @dataclass(frozen=True)

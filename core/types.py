@@ -23,9 +23,11 @@ Features: TypeAlias = Tensor
 
 
 class Verdict(StrEnum):
-    """What an audit concludes about an encoder. ``inconclusive`` is never to be read as ``clean``."""
+    """What an audit concludes: an encoder is backdoored, a set of images is poisoned, either is clean.
+    ``inconclusive`` is never to be read as ``clean``."""
 
     BACKDOORED = "backdoored"
+    POISONED = "poisoned"
     CLEAN = "clean"
     INCONCLUSIVE = "inconclusive"
 

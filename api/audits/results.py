@@ -74,5 +74,5 @@ def require_encoder(audit: Audit, catalog: Catalog) -> None:
         raise RequestProblem(
             404,
             "kind_makes_no_encoder",
-            f"An audit of kind '{audit.kind}' only looks at the encoder; kinds that make one: {makers}.",
+            f"An audit of kind '{audit.kind}' makes no encoder; kinds that make one: {makers}.",
         )

@@ -39,7 +39,11 @@ _MULTIPART: dict[str, Any] = {
         "type": "object",
         "properties": {
             "encoder": {"type": "string", "format": "binary", "description": "safetensors or a PyTorch checkpoint"},
-            "images": {"type": "string", "format": "binary", "description": "clean images: zip, tar, Parquet, npz"},
+            "images": {
+                "type": "string",
+                "format": "binary",
+                "description": "clean images, or for cleanse the suspect ones: zip, tar, Parquet, npz",
+            },
             "kind": {"type": "string", "default": "detect", "description": "one of GET /methods"},
             "card": {"type": "string", "description": "JSON: what the weights are, if the file does not say"},
             "parameters": {"type": "string", "description": "JSON object; GET /methods has the schema"},
@@ -52,7 +56,7 @@ _MULTIPART: dict[str, Any] = {
 @router.post(
     "",
     operation_id="submitAudit",
-    summary="Submit an encoder for an audit",
+    summary="Submit an encoder, or a set of images, for an audit",
     status_code=202,
     response_model=AuditView,
     response_model_exclude_none=True,

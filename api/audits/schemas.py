@@ -24,7 +24,8 @@ class FileReference(BaseModel):
 
 
 class AuditSubmission(BaseModel):
-    """A request that names files uploaded before. Which files are needed depends on the kind (``GET /methods``)."""
+    """A request that names files uploaded before. Which files are needed depends on the kind (``GET /methods``):
+    ``cleanse`` takes the images that are to be judged, and an encoder that was trained on them if there is one."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -78,7 +79,8 @@ class Links(BaseModel):
 
 
 class AuditView(BaseModel):
-    """One audit. ``verdict`` is about the encoder that was sent; it is null until the audit has succeeded."""
+    """One audit. ``verdict`` is about what was sent, the encoder or for ``cleanse`` the images; it is null until the
+    audit has succeeded."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -109,7 +111,9 @@ class AuditView(BaseModel):
     state: AuditState
     stage: Annotated[str | None, Field(description="what is being done now")] = None
     progress: Annotated[float, Field(ge=0, le=1, description="share of the work that is done")]
-    verdict: Annotated[str | None, Field(description="backdoored, clean or inconclusive")] = None
+    verdict: Annotated[
+        str | None, Field(description="backdoored (an encoder), poisoned (a set of images), clean or inconclusive")
+    ] = None
     score: float | None = None
     threshold: float | None = None
     failure: FailureView | None = None

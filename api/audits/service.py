@@ -74,6 +74,7 @@ def check_submission(service: Service, request: AuditSubmission, files: Mapping[
     references = {name: reference.id for name, reference in named.items() if reference is not None}
     faults = [*_check_inputs(kind, {*files, *references}), *kind.check_parameters(request.parameters)]
     if request.card is not None:
+        faults += _check_card_has_encoder(kind, {*files, *references})
         faults += service.catalog.check_card(request.card)
     if faults:
         raise RequestProblem(
@@ -152,9 +153,17 @@ def _check_inputs(kind: Kind, given: set[str]) -> list[Fault]:
     surplus = [
         Fault(pointer=f"/{name}", detail=f"An audit of kind '{kind.key}' takes no '{name}'.", action="Leave it out.")
         for name in INPUTS
-        if name in given and name not in kind.inputs
+        if name in given and name not in (*kind.inputs, *kind.optional_inputs)
     ]
     return missing + surplus
+
+
+def _check_card_has_encoder(kind: Kind, given: set[str]) -> list[Fault]:
+    """A card describes an encoder: where a kind can do without one, a card alone is a mistake."""
+    if "encoder" in given or "encoder" not in kind.optional_inputs:
+        return []
+    action = "Send the encoder too, or leave the card out; the parameters say what is trained where there is none."
+    return [Fault(pointer="/card", detail="A card was sent, but no encoder that it describes.", action=action)]
 
 
 def _checked_references(session: Session, submission: Submission) -> dict[str, uuid.UUID]:

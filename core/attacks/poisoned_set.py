@@ -10,10 +10,7 @@ at a time. The same input, configuration and seed give the same bytes.
 from __future__ import annotations
 
 import io
-import os
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,14 +24,12 @@ from core.attacks.set_destination import publish, trigger_file, workplace
 from core.attacks.source_set import Pixels, SourceSet
 from core.attacks.trigger_spec import build_trigger
 from core.config import MethodConfig
+from core.images.set_writers import into_folder, into_zip
 from core.run import Run
 from core.triggers import save_trigger
 from core.types import RejectedImage
 
 STAGE = "write the poisoned set"
-_TIME = (2020, 1, 1, 0, 0, 0)
-_EPOCH_SECONDS = 1_577_836_800
-"""The same moment, for files in a folder."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def write_poisoned_set(
     entries = output_entries(source, poisons, seed)
     names = list(entries)
     with workplace(output) as work:
-        with _open_set(work / output.name, zipped) as write:
+        with (into_zip if zipped else into_folder)(work / output.name) as write:
             for step in run.steps(STAGE, len(names)):
                 image = entries[names[step]]
                 write(names[step], _png(source.read(image) if isinstance(image, str) else image.paint()))
@@ -125,29 +120,6 @@ def _truth(
         renamed=renamed(source, entries),
         skipped=[Skipped(name=image.name, reason=image.reason) for image in source.skipped],
     )
-
-
-@contextmanager
-def _open_set(path: Path, zipped: bool) -> Iterator[Callable[[str, bytes], None]]:
-    if zipped:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-
-            def into_zip(name: str, data: bytes) -> None:
-                entry = zipfile.ZipInfo(name, _TIME)
-                entry.create_system, entry.external_attr = 3, 0o644 << 16
-                archive.writestr(entry, data)
-
-            yield into_zip
-    else:
-        path.mkdir()
-
-        def into_folder(name: str, data: bytes) -> None:
-            file = path / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-            os.utime(file, (_EPOCH_SECONDS, _EPOCH_SECONDS))
-
-        yield into_folder
 
 
 def _png(pixels: Pixels) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,11 +12,10 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
 
 from core.errors import UnsupportedInput
 from core.images.archive import Members, UnreadableMember
-from core.images.decode import FORMATS, MIN_SIDE, NotAnImage, UnusableImage, decode
+from core.images.decode import MIN_SIDE, NotAnImage, UnusableImage, decode, upright_size
 from core.images.labelled import class_folders
 from core.images.load import NOT_AN_IMAGE, image_names, open_members
 from core.run import Run
@@ -28,8 +26,6 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 STAGE = "read the images"
 MIN_IMAGES = 20
-_ON_ITS_SIDE = (5, 6, 7, 8)
-"""The camera orientations that exchange height and width."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +101,7 @@ def _decode_whole(data: bytes) -> Pixels:
     with warnings.catch_warnings():
         # Pillow warns of large or odd images; ``decode`` has its own limits and says what it refuses.
         warnings.simplefilter("ignore")
-        return decode(data, _upright_size(data))
-
-
-def _upright_size(data: bytes) -> tuple[int, int]:
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError):
-        return MIN_SIDE, MIN_SIDE  # ``decode`` meets the same fault and names it
-    return (width, height) if turned else (height, width)
+        return decode(data, upright_size(data) or (MIN_SIDE, MIN_SIDE))
 
 
 def _require_enough(class_of: Mapping[str, str], skipped: list[RejectedImage], archive: str) -> None:

@@ -36,6 +36,9 @@ class CleansingConfig(MethodConfig):
     }
     """The papers' values for 224 pixels."""
 
+    QUICK: ClassVar[dict[str, Any]] = {"flip_images": 128, "first_flips": 32, "classifiers": 3}
+    """A first look: scores are coarser, since a candidate is pasted on fewer images."""
+
     EXACT: ClassVar[dict[str, Any]] = {"first_flips": 0, "half_precision": False}
     """No approximation: every candidate sees the whole flip set, in fp32."""
 

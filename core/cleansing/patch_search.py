@@ -34,6 +34,7 @@ class PatchSearchConfig(CleansingConfig):
     """Parameters of PatchSearch; the paper's value where it gives one."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "quick": CleansingConfig.QUICK,
         "paper": {**CleansingConfig.PAPER, "cluster_score": "max"},
         "as-published": {
             **CleansingConfig.PAPER,

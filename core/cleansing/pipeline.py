@@ -28,13 +28,13 @@ from core.cleansing.config import CleansingConfig
 from core.cleansing.flip_test import FlipTest
 from core.cleansing.forward import SAME_CLUSTER, Reader, agreement_of_halves, read_features
 from core.cleansing.forward import STAGE as FEATURE_STAGE
-from core.cleansing.result import Candidate, Cleansing, ImageFindings, ScoreDistribution, SetVerdict
+from core.cleansing.result import Candidate, Cleansing, ImageFindings, ScoreDistribution
 from core.cleansing.search import STAGE as SEARCH_STAGE
 from core.cleansing.search import Localiser, SearchState, search
 from core.cleansing.verdict import TOO_MANY, Judgement, judge, why_unsound
 from core.errors import UnsupportedInput
 from core.run import Run
-from core.types import Encoder, ImageSet
+from core.types import Encoder, ImageSet, Verdict
 
 SEARCH_WINDOW = 0.27
 """Side of the search's windows, relative to the image's shorter side: the paper's 60 of 224."""
@@ -94,13 +94,15 @@ def cleanse_with(
     candidates = judge_candidates(state, images, localise, flip_test, window, config, run)
     judgement = judge(candidates, len(flip_test))
     probability, keep = torch.full((len(images),), torch.nan), torch.ones(len(images), dtype=torch.bool)
-    if judgement.verdict is SetVerdict.POISONED or config.remove_always:
+    if judgement.verdict is Verdict.POISONED or config.remove_always:
         chosen = poison_set(candidates, judgement, config)
         probability = _ask_classifier(chosen, state, clustering, images, config, run, device=reader.device, seed=seed)
         keep = probability <= config.cut
         judgement = _guard(judgement, keep)
-        if judgement.verdict is SetVerdict.INCONCLUSIVE and not config.remove_always:
+        if judgement.verdict is Verdict.INCONCLUSIVE and not config.remove_always:
             keep = torch.ones_like(keep)
+    if judgement.verdict is not Verdict.POISONED and not bool(keep.all()):
+        notes += (f"Images were removed although the verdict is {judgement.verdict}: remove_always asks for it.",)
     return Cleansing(
         method=method,
         verdict=judgement.verdict,
@@ -201,7 +203,7 @@ def _guard(judgement: Judgement, keep: Tensor) -> Judgement:
     if share <= TOO_MANY:
         return judgement
     reason = f"The poison classifier flags {share:.0%} of the images: it has learnt something else than a trigger."
-    return Judgement(SetVerdict.INCONCLUSIVE, (*judgement.reasons, reason), judgement.triggers)
+    return Judgement(Verdict.INCONCLUSIVE, (*judgement.reasons, reason), judgement.triggers)
 
 
 def _without_search(
@@ -211,7 +213,7 @@ def _without_search(
     nothing = torch.full((count,), torch.nan)
     return Cleansing(
         method=method,
-        verdict=SetVerdict.INCONCLUSIVE,
+        verdict=Verdict.INCONCLUSIVE,
         reasons=reasons,
         keep=torch.ones(count, dtype=torch.bool),
         findings=ImageFindings(nothing, torch.full((count, 3), -1), clustering.labels.cpu(), nothing.clone()),

@@ -40,6 +40,7 @@ class PoisonCamConfig(CleansingConfig):
     """Parameters of PoisonCAM; the paper's symbol and value where it gives one."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "quick": {**CleansingConfig.QUICK, "masks": 100},
         "paper": {**CleansingConfig.PAPER, "positions": "random", "scale_all": True},
         "exact": CleansingConfig.EXACT,
     }

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from torch import Tensor
 
-
-class SetVerdict(StrEnum):
-    """What is concluded about a set of images. ``inconclusive`` is never to be read as ``clean``."""
-
-    POISONED = "poisoned"
-    CLEAN = "clean"
-    INCONCLUSIVE = "inconclusive"
-
+from core.types import Verdict
 
 OUT_OF_REACH = (
     "Triggers that no window can hold: invisible patterns over the whole image (CTRL's spectral trigger, noise, "
@@ -106,7 +98,7 @@ class Cleansing:
     """
 
     method: str
-    verdict: SetVerdict
+    verdict: Verdict
     reasons: tuple[str, ...]
     keep: Tensor
     findings: ImageFindings

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from core.cleansing.candidates import LEAST_GROUP
-from core.cleansing.result import Candidate, SetVerdict
-from core.types import Features, ImageSet
+from core.cleansing.result import Candidate
+from core.types import Features, ImageSet, Verdict
 
 LEAST_FLIPS = 0.01
 """Share of the flip set that a group's windows must move into their cluster, in the median, to be a trigger."""
@@ -34,7 +34,7 @@ TOO_MANY = 0.5
 class Judgement:
     """``triggers`` are the numbers of the groups that are triggers."""
 
-    verdict: SetVerdict
+    verdict: Verdict
     reasons: tuple[str, ...]
     triggers: tuple[int, ...] = ()
 
@@ -57,18 +57,18 @@ def judge(candidates: Sequence[Candidate], flip_images: int) -> Judgement:
                 "own cluster (median)."
             )
     if triggers:
-        return Judgement(SetVerdict.POISONED, tuple(reasons), tuple(triggers))
+        return Judgement(Verdict.POISONED, tuple(reasons), tuple(triggers))
     strongest = max((candidate.flips for candidate in candidates), default=0.0)
     if strongest >= SUSPICIOUS_FLIPS * flip_images:
         return Judgement(
-            SetVerdict.INCONCLUSIVE,
+            Verdict.INCONCLUSIVE,
             (
                 f"One window moves {strongest:.0f} of {flip_images} images into its cluster, which is much for a "
                 "natural object, but no other image shows the same.",
             ),
         )
     return Judgement(
-        SetVerdict.CLEAN,
+        Verdict.CLEAN,
         (
             f"No pasted patch: of the {len(candidates)} windows that move most images, no {LEAST_GROUP} show the same "
             f"pixels and act. The strongest moves {strongest:.0f} of {flip_images} images into its cluster.",

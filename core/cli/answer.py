@@ -15,7 +15,7 @@ from rich.table import Table
 
 from core.errors import Problem
 
-COLOURS = {"clean": "green", "backdoored": "red", "inconclusive": "yellow"}
+COLOURS = {"clean": "green", "backdoored": "red", "poisoned": "red", "inconclusive": "yellow"}
 
 
 class Format(StrEnum):
@@ -85,7 +85,7 @@ def print_audit_sentences(report: Mapping[str, Any], output: Path | None, folder
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    say(f"{_coloured(report['verdict'])}  score {_number(report['score'])}, threshold {_number(report['threshold'])}")
+    say(f"{coloured(report['verdict'])}  score {_number(report['score'])}, threshold {_number(report['threshold'])}")
     for reason in report["reasons"]:
         say(f"  {escape(reason)}")
     if report["canaries"] is not None:
@@ -96,7 +96,7 @@ def print_audit_sentences(report: Mapping[str, Any], output: Path | None, folder
         say(f"[yellow]{len(report['images']['rejected'])} images could not be used[/]; the report names them.")
     purification = report["purification"]
     if purification is not None:
-        say(f"Purified: {_coloured(purification['verdict'])}  {escape(purification['explanation'])}")
+        say(f"Purified: {coloured(purification['verdict'])}  {escape(purification['explanation'])}")
     if output is not None:
         say(f"Encoder written to {escape(str(output))}")
     if folder is not None:
@@ -111,7 +111,8 @@ def _add_rows(table: Table, which: str, hypotheses: list[Mapping[str, Any]]) -> 
         table.add_row(which, escape(row["name"]), _number(row["score"]), _number(row["threshold"]), answer)
 
 
-def _coloured(verdict: str) -> str:
+def coloured(verdict: str) -> str:
+    """The verdict as a word in its colour."""
     return f"[bold {COLOURS[verdict]}]{verdict.upper()}[/]"
 
 

@@ -18,6 +18,7 @@ from core.cli.answer import print_problem
 from core.cli.attack_backdoor_command import backdoor
 from core.cli.attack_poison_command import poison
 from core.cli.audit_commands import canary, detect, purify
+from core.cli.cleanse_command import cleanse
 from core.cli.evaluate_command import evaluate
 from core.cli.exit_codes import ExitCode
 from core.cli.methods_command import methods
@@ -30,6 +31,7 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "detect": detect,
     "purify": purify,
     "canary": canary,
+    "cleanse": cleanse,
     "evaluate": evaluate,
     "methods": methods,
     "pretrain": pretrain,
@@ -68,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
         print_problem(_INTERRUPTED, as_json=as_json)
         return ExitCode.INTERRUPTED
     except SystemExit:
-        # The library below leaves with 1, which is our "backdoored", when standard output is closed early.
+        # The library below leaves with 1, our "backdoored" and "poisoned", when standard output is closed early.
         return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - the last line of defence: it is reported, and never as an answer
         if "--debug" in arguments:

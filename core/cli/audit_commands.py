@@ -1,25 +1,20 @@
-"""``detect`` and ``purify``."""
+"""``detect``, ``purify`` and ``canary``."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from core.cli.answer import Format, audit_summary, print_audit_sentences, print_audit_table, print_json
-from core.cli.console_run import ConsoleRun
+from core.cli.audit_run import place_report, run_on_console, workplace
 from core.cli.exit_codes import exit_code_for
 from core.cli.request_options import build_parameters, check_output, check_report_folder, read_card
 
 if TYPE_CHECKING:
-    from core.audit import AuditOutcome, AuditRequest
+    from core.audit import AuditOutcome
 
 EncoderFile = Annotated[Path, typer.Argument(metavar="ENCODER", help="Weights: .safetensors, .pt or .pth.")]
 ImagesPath = Annotated[
@@ -88,11 +83,11 @@ def purify(
 
     suffix = output.suffix.lower()
     request = AuditRequest("purify", encoder, images, read_card(card), parameters, seed, device, container=suffix)
-    with _workplace(output.absolute().parent) as folder:
-        outcome = _run(request, folder)
+    with workplace(output.absolute().parent) as folder:
+        outcome = run_on_console(request, folder)
         delivered = next(artifact for artifact in outcome.artifacts if artifact.name == "encoder")
         if report is not None:
-            _place_report(outcome, report)
+            place_report(outcome, report)
         delivered.path.replace(output)
     _answer(outcome.report, output_format, output, report)
     return exit_code_for(outcome.report["purification"]["verdict"])
@@ -147,42 +142,12 @@ def _look(
     from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
 
     request = AuditRequest(kind, encoder, images, read_card(card), parameters, seed, device)
-    with _workplace(None) as folder:
-        outcome = _run(request, folder)
+    with workplace(None) as folder:
+        outcome = run_on_console(request, folder)
         if report is not None:
-            _place_report(outcome, report)
+            place_report(outcome, report)
     _answer(outcome.report, output_format, None, report)
     return outcome
-
-
-@contextmanager
-def _workplace(beside: Path | None) -> Iterator[Path]:
-    """A folder that is gone at the end, with all that was not moved out of it. ``beside``: on that file system, so
-    that a finished file appears at its place at once."""
-    with tempfile.TemporaryDirectory(prefix=".encoder-audit-", dir=beside) as name:
-        yield Path(name)
-
-
-def _run(request: AuditRequest, folder: Path) -> AuditOutcome:
-    from core.audit import run_audit
-
-    with ConsoleRun(Console(stderr=True)) as run:
-        return run_audit(request, folder, run)
-
-
-def _place_report(outcome: AuditOutcome, folder: Path) -> None:
-    """Everything but the encoder into ``folder``; pictures of an earlier audit do not stay beside this report."""
-    from core.report.write import REPORT_FILES
-
-    folder.mkdir(exist_ok=True)
-    written = {artifact.name: artifact.path for artifact in outcome.artifacts if artifact.name in REPORT_FILES}
-    for name in REPORT_FILES:
-        if name not in written:
-            (folder / name).unlink(missing_ok=True)
-    for name, path in written.items():
-        part = folder / f".{name}.part"
-        shutil.copyfile(path, part)
-        os.replace(part, folder / name)
 
 
 def _answer(report: Mapping[str, Any], output_format: Format, output: Path | None, folder: Path | None) -> None:

@@ -6,10 +6,11 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """A pipeline can rely on 0: only an encoder that was called clean ends there."""
+    """A pipeline can rely on 0: only an encoder or a set that was called clean ends there."""
 
     CLEAN = 0
     BACKDOORED = 1
+    POISONED = 1
     FAILED = 2
     UNSUPPORTED = 3
     USAGE = 4
@@ -18,5 +19,5 @@ class ExitCode(IntEnum):
 
 
 def exit_code_for(verdict: str) -> ExitCode:
-    """The answer to a verdict: ``clean``, ``backdoored`` or ``inconclusive``."""
+    """The answer to a verdict: ``clean``, ``backdoored``, ``poisoned`` or ``inconclusive``."""
     return ExitCode[verdict.upper()]

@@ -10,14 +10,16 @@ from typing import Any
 
 from core.errors import UsageError
 
-TOP_LEVEL = ("preset", "seed")
+TOP_LEVEL = ("preset", "seed", "archive")
 CONTAINERS = (".safetensors", ".pt", ".pth")
 
 
-def build_parameters(preset: str | None, method: str | None, settings: Sequence[str]) -> dict[str, Any]:
+def build_parameters(
+    preset: str | None, method: str | None, settings: Sequence[str], *, section: str = "detection"
+) -> dict[str, Any]:
     """``--preset``, ``--method`` and each ``--set KEY=VALUE`` as the audit's parameters.
 
-    A key is a path (``purification.steps``); one without a dot belongs to the detection (``steps``) unless it is a
+    A key is a path (``purification.steps``); one without a dot belongs to ``section`` (``steps``) unless it is a
     parameter of the whole audit (``seed``). A value is JSON where it reads as JSON and a string otherwise.
 
     Raises:
@@ -25,10 +27,10 @@ def build_parameters(preset: str | None, method: str | None, settings: Sequence[
     """
     parameters: dict[str, Any] = {} if preset is None else {"preset": preset}
     if method is not None:
-        parameters["detection"] = {"method": method}
+        parameters[section] = {"method": method}
     for setting in settings:
         key, equals, text = setting.partition("=")
-        path = key.split(".") if "." in key or key in TOP_LEVEL else ["detection", key]
+        path = key.split(".") if "." in key or key in TOP_LEVEL else [section, key]
         if not equals or not all(path):
             raise _bad_setting(setting)
         place = parameters
@@ -85,6 +87,24 @@ def check_report_folder(folder: Path, *, force: bool) -> None:
     _check_folder("report", folder if folder.exists() else folder.absolute().parent)
     if (folder / "report.json").exists() and not force:
         raise _bad_place("report", f"a report in '{folder}'", "a folder without one", "Name another, or add --force.")
+
+
+def check_output_folder(output: Path, dataset: Path, *, results: Sequence[str], force: bool) -> None:
+    """Refuse before the work a folder for ``results`` that cannot be made, that has one of them already, or that lies
+    inside the set: the next audit would take the results' pictures for images.
+
+    Raises:
+        UsageError: as said.
+    """
+    if output.exists() and not output.is_dir():
+        raise _bad_place("output", f"'{output}', which is a file", "a folder", "Name another.")
+    _check_folder("output", output if output.exists() else output.absolute().parent)
+    if dataset.is_dir() and dataset.resolve() in (output.resolve(), *output.resolve().parents):
+        raise _bad_place("output", f"'{output}', which lies in the set", "another place", "Name a folder elsewhere.")
+    standing = [name for name in results if (output / name).exists()]
+    if standing and not force:
+        found = f"'{output / standing[0]}', which exists"
+        raise _bad_place("output", found, "a folder without results", "Name another, or add --force.")
 
 
 def _check_folder(field: str, folder: Path) -> None:

@@ -46,7 +46,13 @@ def check_name(name: str) -> None:
     Raises:
         UnsupportedInput: ``unsafe_archive``.
     """
-    if not name.isprintable() or "\\" in name or PurePosixPath(name).is_absolute() or ".." in name.split("/"):
+    if (
+        not name
+        or not name.isprintable()
+        or "\\" in name
+        or PurePosixPath(name).is_absolute()
+        or ".." in name.split("/")
+    ):
         unsafe(f"an entry named {shown(name)}")
 
 

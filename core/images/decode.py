@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM")
 _SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")
 MIN_SIDE = 8
 MAX_PIXELS = 50_000_000
+_ON_THEIR_SIDE = (5, 6, 7, 8)
+"""The camera orientations that exchange height and width."""
 
 
 class NotAnImage(Exception):
@@ -59,6 +62,21 @@ def decode(data: bytes, image_size: tuple[int, int]) -> NDArray[np.uint8]:
     if image.size != target:
         image = ImageOps.fit(image, target, method=Image.Resampling.BICUBIC)
     return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)
+
+
+def upright_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) in pixels of an image file, by its header and the camera's orientation; None where it has none
+    that can be read: ``decode`` meets the same fault and names it."""
+    with warnings.catch_warnings():
+        # Pillow warns of large or odd images; what is refused is decided where they are decoded.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                width, height = image.size
+                turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_THEIR_SIDE
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError):
+            return None
+    return (width, height) if turned else (height, width)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

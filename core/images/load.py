@@ -25,9 +25,13 @@ from core.types import ImageSet, RejectedImage
 
 MAX_PIXEL_BYTES = 24 * 2**30
 NOT_AN_IMAGE = "not an image"
+LEAST_IMAGES = 50
+"""Fewer images say nothing about an encoder."""
 
 
-def load_images(path: Path, image_size: tuple[int, int], *, minimum: int = 50, name: str | None = None) -> ImageSet:
+def load_images(
+    path: Path, image_size: tuple[int, int], *, minimum: int = LEAST_IMAGES, name: str | None = None
+) -> ImageSet:
     """The images in the folder or file at ``path``, in the order of their names, at ``image_size`` (height, width).
 
     What an operating system leaves behind (``.DS_Store``, ``__MACOSX``, ``Thumbs.db``) is passed over. Every other

@@ -63,6 +63,16 @@ class NpzMembers:
         count, *self._shape = array.shape
         self._indices = {f"image-{index:08d}": index for index in range(count)}
 
+    @property
+    def key(self) -> str:
+        """The array's name in the file."""
+        return self._array.key
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        return (self._shape[0], self._shape[1]) if self._array.channels_last else (self._shape[1], self._shape[2])
+
     def names(self) -> list[str]:
         """``image-00000000`` and so on, in the order of the array."""
         return list(self._indices)

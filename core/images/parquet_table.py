@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -87,6 +87,28 @@ class ParquetMembers:
         if data.size > MAX_MEMBER_BYTES:
             raise UnreadableMember(TOO_LARGE)
         return bytes(data.to_pybytes())
+
+    def write_rows(self, names: Sequence[str], path: Path) -> None:
+        """The rows ``names`` with all their columns as a Parquet file at ``path``, in the order of this one.
+
+        Raises:
+            UnreadableMember: another column is damaged.
+        """
+        import pyarrow as pa
+
+        wanted = {self._rows[name] for name in names}
+        try:
+            with _parquet_library().ParquetWriter(path, self._table.schema_arrow) as writer:
+                row = 0
+                for group in range(len(self._ends)):
+                    kept = []
+                    for batch in self._table.iter_batches(_ROWS_AT_A_TIME, row_groups=[group], use_threads=False):
+                        mask = pa.array([row + at in wanted for at in range(batch.num_rows)])
+                        kept.append(batch.filter(mask))
+                        row += batch.num_rows
+                    writer.write_table(pa.Table.from_batches(kept, self._table.schema_arrow))
+        except _faults() as failure:
+            raise UnreadableMember(DAMAGED) from failure
 
     def _go_to(self, row: int, group: int) -> None:
         """Read on until ``row`` is in the batch; going back begins again at its row group."""

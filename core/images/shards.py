@@ -50,6 +50,10 @@ class ShardedMembers:
         shard, inner_name = self._places[name]
         return self._open(shard).read(inner_name)
 
+    def place_of(self, name: str) -> tuple[str, str]:
+        """(shard, name inside it); the shard is empty for a file beside the shards."""
+        return self._places.get(name, ("", name))
+
     def _open(self, shard: str) -> Members:
         if self._members is None or shard != self._open_shard:
             self._members = None

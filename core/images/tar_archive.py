@@ -33,10 +33,18 @@ class TarMembers:
         self._file = file
         images = {_sample(entry.name) for entry in entries if has_image_suffix(entry.name)}
         self._entries = {entry.name: entry for entry in entries if not _stands_beside(entry.name, images)}
+        self._beside: dict[str, list[TarEntry]] = {}
+        for entry in entries:
+            if entry.name not in self._entries:
+                self._beside.setdefault(_sample(entry.name), []).append(entry)
 
     def names(self) -> list[str]:
         """Paths inside the archive, sorted."""
         return sorted(self._entries)
+
+    def beside(self, name: str) -> list[str]:
+        """What stands beside the image ``name`` and is no name of its own here: the rest of its sample."""
+        return [entry.name for entry in self._beside.get(_sample(name), [])]
 
     def read(self, name: str) -> bytes:
         """The bytes of one member.
@@ -44,7 +52,7 @@ class TarMembers:
         Raises:
             UnreadableMember: it is damaged or too large.
         """
-        entry = self._entries[name]
+        entry = self._entries.get(name) or next(each for each in self._beside[_sample(name)] if each.name == name)
         if entry.size > MAX_MEMBER_BYTES:
             raise UnreadableMember(TOO_LARGE)
         self._file.seek(entry.offset)

@@ -88,7 +88,8 @@ def open_zip(path: Path) -> Iterator[ZipMembers]:
         except _BROKEN as failure:
             broken(f"a damaged or cut-off zip ({failure})", "zip")
         with archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            # Not ``is_dir``, which fails on an entry without a name.
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
             check_count(len(entries))
             for entry in entries:
                 _check_entry(entry)

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from core.device import is_gpu
-from core.kinds.findings import Findings
+from core.kinds.findings import Findings, SetFindings
 from core.methods import Choice
 from core.recovery.detection import Detection
 from core.report.canaries import canaries_part
 from core.report.charts import thinned
+from core.report.cleansing import cleansing_part
 from core.report.model import (
     ArtifactRow,
+    CanariesPart,
     EncoderPart,
     HypothesisRow,
     ImagesPart,
@@ -28,6 +30,8 @@ from core.report.model import (
     TriggerRow,
     VersionsPart,
 )
+from core.report.set_model import CleansingPart
+from core.types import Verdict
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,71 @@ class Circumstances:
     stages: Sequence[StageRow]
     artifacts: Sequence[ArtifactRow]
     delivered_sha256: str | None
+    image_names: tuple[str, ...] = ()
 
 
-def build_report(findings: Findings, circumstances: Circumstances) -> Report:
+@dataclass(frozen=True)
+class _Conclusion:
+    """What the findings themselves say."""
+
+    verdict: Verdict
+    reasons: Sequence[str]
+    untested: Sequence[str]
+    score: float | None = None
+    threshold: float | None = None
+    margin: float | None = None
+    clean_similarity: float | None = None
+    hypotheses: Sequence[HypothesisRow] = ()
+    triggers: Sequence[TriggerRow] = ()
+    purification: PurificationPart | None = None
+    canaries: CanariesPart | None = None
+    cleansing: CleansingPart | None = None
+
+
+def build_report(findings: Findings | SetFindings, circumstances: Circumstances) -> Report:
     """The report of one audit; every number comes from ``findings``, nothing is computed anew."""
-    detection = findings.detection
+    if isinstance(findings, SetFindings):
+        concluded = _about_set(findings, circumstances)
+    else:
+        concluded = _about_encoder(findings, circumstances)
     return Report(
         kind=circumstances.kind,
+        verdict=concluded.verdict,
+        score=concluded.score,
+        threshold=concluded.threshold,
+        margin=concluded.margin,
+        reasons=list(concluded.reasons),
+        untested=list(concluded.untested),
+        clean_similarity=concluded.clean_similarity,
+        hypotheses=list(concluded.hypotheses),
+        triggers=list(concluded.triggers),
+        encoder=circumstances.encoder,
+        images=circumstances.images,
+        purification=concluded.purification,
+        canaries=concluded.canaries,
+        cleansing=concluded.cleansing,
+        methods={name: _method(choice) for name, choice in _used(findings, circumstances).items()},
+        seed=circumstances.seed,
+        device=_device_name(circumstances.device),
+        versions=VersionsPart(
+            encoder_audit=version("encoder-audit"), torch=torch.__version__, python=platform.python_version()
+        ),
+        started=circumstances.started,
+        elapsed_seconds=circumstances.elapsed_seconds,
+        stages=list(circumstances.stages),
+        artifacts=list(circumstances.artifacts),
+    )
+
+
+def _about_encoder(findings: Findings, circumstances: Circumstances) -> _Conclusion:
+    detection = findings.detection
+    return _Conclusion(
         verdict=detection.verdict,
         score=detection.score,
         threshold=detection.threshold,
         margin=detection.margin,
-        reasons=list(detection.reasons),
-        untested=list(detection.untested),
+        reasons=detection.reasons,
+        untested=detection.untested,
         clean_similarity=detection.clean_similarity,
         hypotheses=_hypotheses(detection),
         triggers=[
@@ -70,21 +126,26 @@ def build_report(findings: Findings, circumstances: Circumstances) -> Report:
             )
             for found in detection.triggers
         ],
-        encoder=circumstances.encoder,
-        images=circumstances.images,
         purification=_purification(findings, circumstances.delivered_sha256),
         canaries=canaries_part(findings.canaries),
-        methods={name: _method(choice) for name, choice in circumstances.chosen.items()},
-        seed=circumstances.seed,
-        device=_device_name(circumstances.device),
-        versions=VersionsPart(
-            encoder_audit=version("encoder-audit"), torch=torch.__version__, python=platform.python_version()
-        ),
-        started=circumstances.started,
-        elapsed_seconds=circumstances.elapsed_seconds,
-        stages=list(circumstances.stages),
-        artifacts=list(circumstances.artifacts),
     )
+
+
+def _about_set(findings: SetFindings, circumstances: Circumstances) -> _Conclusion:
+    found = findings.cleansing
+    return _Conclusion(
+        verdict=found.verdict,
+        reasons=found.reasons,
+        untested=found.out_of_reach,
+        cleansing=cleansing_part(findings, circumstances.image_names, circumstances.chosen["threat_model"]),
+    )
+
+
+def _used(findings: Findings | SetFindings, circumstances: Circumstances) -> Mapping[str, Choice[Any]]:
+    """The methods that ran: no threat model is trained where an encoder was given."""
+    if isinstance(findings, SetFindings) and findings.training is None:
+        return {name: choice for name, choice in circumstances.chosen.items() if name != "threat_model"}
+    return circumstances.chosen
 
 
 def _hypotheses(detection: Detection) -> list[HypothesisRow]:

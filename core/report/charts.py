@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.report.model import HypothesisRow
+from core.report.set_model import DistributionPart
 
 WIDTH, HEIGHT = 600.0, 160.0
 THINNED = 200
@@ -30,6 +31,30 @@ class Gauge:
     high_at: float
     towards_one: bool
     exceeded: bool
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of ``count`` images with scores from ``low`` to ``high``, in the drawing's units; ``over`` the cut."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    count: int
+    low: float
+    high: float
+    over: bool
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Bars within WIDTH x HEIGHT, of logarithmic height; a bar of full height stands for ``largest`` images."""
+
+    bars: tuple[Bar, ...]
+    cut: float
+    cut_x: float
+    largest: int
 
 
 @dataclass(frozen=True)
@@ -84,6 +109,29 @@ def gauge(row: HypothesisRow, floor: float | None = None, beside: HypothesisRow 
 def _closeness(similarity: float) -> float:
     """Decades of the gap to 1, of which four are shown."""
     return -math.log10(max(1 - similarity, 1e-4))
+
+
+def histogram(distribution: DistributionPart) -> Histogram:
+    """The scores on [0, 1]; a single image is still seen beside thousands."""
+    largest = max(1, *distribution.counts)
+    bars = []
+    for low, high, count in zip(distribution.edges, distribution.edges[1:], distribution.counts, strict=False):
+        if count:
+            height = HEIGHT * math.log1p(count) / math.log1p(largest)
+            bars.append(
+                Bar(
+                    x=round(WIDTH * low + 0.5, 2),
+                    y=round(HEIGHT - height, 2),
+                    width=round(WIDTH * (high - low) - 1, 2),
+                    height=round(height, 2),
+                    count=count,
+                    low=low,
+                    high=high,
+                    # A score on the edge is not above the cut.
+                    over=(low + high) / 2 > distribution.cut,
+                )
+            )
+    return Histogram(tuple(bars), distribution.cut, round(WIDTH * distribution.cut, 2), largest)
 
 
 def loss_curve(losses: Sequence[float], steps: int | None) -> Curve | None:

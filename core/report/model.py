@@ -7,17 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from core.report.parts import ReportPart, Sha256
+from core.report.set_model import CleansingPart
 from core.types import Verdict
-
-Sha256 = str
-
-
-class ReportPart(BaseModel):
-    """Base of the report's parts: frozen, exactly the fields below, finite numbers only."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
 class HypothesisRow(ReportPart):
@@ -46,7 +40,7 @@ class TriggerRow(ReportPart):
 
 
 class EncoderPart(ReportPart):
-    """The encoder that was audited."""
+    """The encoder that was audited, or by which a set was judged."""
 
     name: str
     sha256: Sha256
@@ -67,7 +61,7 @@ class RejectedRow(ReportPart):
 
 
 class ImagesPart(ReportPart):
-    """The clean images that were used."""
+    """The images that were used."""
 
     name: str
     count: int
@@ -153,7 +147,8 @@ class ArtifactRow(ReportPart):
 
 
 class Report(ReportPart):
-    """One audit. ``verdict``, ``score`` and ``threshold`` are about the encoder that was given."""
+    """One audit. ``verdict``, ``score`` and ``threshold`` are about what was given: the encoder, or where there is a
+    part ``cleansing`` the set of images, for which no single score decides."""
 
     schema_: Literal["encoder-audit/report/1"] = Field("encoder-audit/report/1", alias="schema")
     kind: str
@@ -170,6 +165,7 @@ class Report(ReportPart):
     images: ImagesPart
     purification: PurificationPart | None
     canaries: CanariesPart | None = Field(None, description="Known backdoors that were planted and looked for.")
+    cleansing: CleansingPart | None = Field(None, description="Which images of the set may be trained on, and why.")
     methods: dict[str, MethodPart] = Field(description="Step of the audit -> the method that did it.")
     seed: int
     device: str

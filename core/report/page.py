@@ -13,20 +13,22 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from core.report.charts import HEIGHT, WIDTH, gauge, loss_curve
+from core.report.charts import HEIGHT, WIDTH, gauge, histogram, loss_curve
 from core.report.model import Report
 from core.report.pictures import Picture
 from core.types import Verdict
 
 SENTENCES = {
     Verdict.BACKDOORED: "A hidden trigger pulls unrelated images together in this encoder.",
+    Verdict.POISONED: "Many of these images carry the same patch, and an encoder trained on them obeys it.",
     Verdict.CLEAN: "None of the triggers that were looked for acts like a backdoor.",
     Verdict.INCONCLUSIVE: "The evidence decides neither way. Do not read this as clean.",
 }
+CLEAN_SET = "No patch that several images share moves other images into their cluster."
 
 
 def render_page(report: Report, pictures: Sequence[Picture]) -> str:
-    """The page for ``report`` with ``pictures`` of its best trigger."""
+    """The page for ``report`` with ``pictures`` of its best trigger, or of what a set's cleansing found."""
     environment = Environment(
         loader=PackageLoader("core.report"),
         autoescape=True,
@@ -40,24 +42,34 @@ def render_page(report: Report, pictures: Sequence[Picture]) -> str:
     purified = report.purification
     before = {row.name: row for row in report.hypotheses}
     after = {row.name: row for row in purified.hypotheses} if purified else {}
+    found = report.cleansing
+    shown = [(picture, _data_uri(picture)) for picture in pictures]
+    of_candidates = [pair for pair in shown if pair[0].name.startswith("candidate-")]
     return environment.get_template("report.html").render(
         report=report,
-        sentence=SENTENCES[report.verdict],
+        sentence=CLEAN_SET if found and report.verdict is Verdict.CLEAN else SENTENCES[report.verdict],
         started=datetime.fromisoformat(report.started),
         gauges=[gauge(row, report.clean_similarity, after.get(row.name)) for row in report.hypotheses],
         gauges_after=[gauge(row, report.clean_similarity, before.get(row.name)) for row in after.values()],
         curve=loss_curve(purified.loss, purified.steps) if purified else None,
         curve_width=WIDTH,
         curve_height=HEIGHT,
-        pictures=[(picture, _data_uri(picture)) for picture in pictures],
+        pictures=shown,
+        candidates=[(row, *pair) for row, pair in zip(found.candidates, of_candidates, strict=False)] if found else [],
+        histogram=histogram(found.distribution) if found and found.distribution else None,
         command=reproduce(report),
         document=_script_json(report),
     )
 
 
 def reproduce(report: Report) -> str:
-    """The command that repeats this audit, given the same two files."""
-    words = ["encoder-audit", report.kind, report.encoder.name, report.images.name]
+    """The command that repeats this audit, given the same files."""
+    words = ["encoder-audit", report.kind]
+    if report.cleansing is None:
+        words += [report.encoder.name, report.images.name]
+    else:
+        given = report.cleansing.threat_model is None
+        words += [report.images.name, *(["--encoder", report.encoder.name] if given else []), "--output", "cleansed"]
     if report.kind == "purify":
         words += ["--output", "purified" + (PurePosixPath(report.encoder.name).suffix or ".safetensors")]
     words += ["--seed", str(report.seed)]

@@ -43,7 +43,7 @@ def _pattern(trigger: MaskedTrigger | AdditiveTrigger) -> Picture:
         largest = float(delta.abs().max())
         shown = 0.5 + delta / (2 * largest) if largest > 0 else torch.full_like(delta, 0.5)
         alt = f"Recovered additive pattern around grey, stretched; its largest change is {largest * 255:.1f} of 255."
-    return Picture("trigger.png", _png(_enlarged(shown)), alt)
+    return Picture("trigger.png", encoded(_enlarged(shown)), alt)
 
 
 def _where(trigger: MaskedTrigger | AdditiveTrigger) -> Picture:
@@ -53,7 +53,7 @@ def _where(trigger: MaskedTrigger | AdditiveTrigger) -> Picture:
         change = trigger.delta.float().cpu().abs().amax(0, keepdim=True)
         strength = change / change.max().clamp_min(1e-12)
         alt = "Strength of the additive pattern: white where it changes the image most."
-    return Picture("mask.png", _png(_enlarged(strength.expand(3, -1, -1))), alt)
+    return Picture("mask.png", encoded(_enlarged(strength.expand(3, -1, -1))), alt)
 
 
 def _samples(trigger: MaskedTrigger | AdditiveTrigger, images: ImageSet) -> Picture:
@@ -67,26 +67,27 @@ def _samples(trigger: MaskedTrigger | AdditiveTrigger, images: ImageSet) -> Pict
         f"{count} images in three rows: clean, with the recovered trigger, and their absolute difference"
         f"{f' enlarged {gain} times' if gain > 1 else ''}."
     )
-    return Picture("triggered_samples.png", _png(sheet), alt)
+    return Picture("triggered_samples.png", encoded(sheet), alt)
 
 
 def _row(images: Images) -> Tensor:
     """Images side by side, ``[3, H, W]``, with white gaps."""
     factor = max(1, round(96 / min(images.shape[-2:])))
-    cells = [torch.nn.functional.pad(_magnified(image, factor), (0, GAP, 0, GAP), value=1.0) for image in images]
+    cells = [torch.nn.functional.pad(magnified(image, factor), (0, GAP, 0, GAP), value=1.0) for image in images]
     return torch.cat(cells, dim=2)
 
 
 def _enlarged(image: Tensor) -> Tensor:
-    return _magnified(image, max(1, -(-SIDE // min(image.shape[-2:]))))
+    return magnified(image, max(1, -(-SIDE // min(image.shape[-2:]))))
 
 
-def _magnified(image: Tensor, factor: int) -> Tensor:
+def magnified(image: Tensor, factor: int) -> Tensor:
     """Nearest neighbour, by a whole number, so that a pixel stays a square."""
     return image.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
 
 
-def _png(image: Tensor) -> bytes:
+def encoded(image: Tensor) -> bytes:
+    """``image`` ``[3, H, W]`` in [0, 1] as a PNG."""
     pixels = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels, mode="RGB").save(buffer, format="PNG", optimize=True)

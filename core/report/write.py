@@ -2,78 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from core.encoders.load import LoadedEncoder
 from core.encoders.write import write_encoder
-from core.kinds.findings import Findings
-from core.methods import Choice
+from core.kinds.findings import Findings, SetFindings
+from core.report.artifacts import DELIVERED, Artifact, Inputs, artifact_row
 from core.report.build import Circumstances, build_report
-from core.report.model import ArtifactRow, EncoderPart, ImagesPart, RejectedRow, Report, StageRow
+from core.report.cleansing_files import write_cleansing
+from core.report.encoder import encoder_part
+from core.report.model import ImagesPart, RejectedRow, Report, StageRow
 from core.report.page import render_page
 from core.report.pictures import Picture, trigger_pictures
-from core.stage_clock import StageTime
+from core.run import Run
 from core.triggers import save_trigger
 from core.types import ImageSet
 
-REPORT_FILES = ("report.json", "report.html", "trigger.png", "mask.png", "triggered_samples.png", "trigger.npz")
-"""Names of the artifacts that make up the report; a report may lack some."""
 
-DELIVERED = "encoder"
-"""Name of the artifact that is the purified encoder, whatever its file is called."""
+def write_artifacts(
+    findings: Findings | SetFindings, inputs: Inputs, output: Path, run: Run
+) -> tuple[Report, tuple[Artifact, ...]]:
+    """Write every artifact of the audit into the folder ``output``; the report lists them with their digests.
 
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file an audit leaves behind. ``name`` is stable: report.json, report.html, trigger.png, mask.png,
-    triggered_samples.png, trigger.npz, encoder."""
-
-    name: str
-    path: Path
-    media_type: str
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the audit was given and how it was run. ``began`` is the start on the monotonic clock, in seconds."""
-
-    kind: str
-    loaded: LoadedEncoder
-    encoder_path: Path
-    container: str | None
-    encoder_name: str
-    images: ImageSet
-    images_name: str
-    chosen: Mapping[str, Choice[Any]]
-    seed: int
-    device: torch.device
-    started: datetime
-    began: float
-    stages: Sequence[StageTime]
-
-
-def write_artifacts(findings: Findings, inputs: Inputs, output: Path) -> tuple[Report, tuple[Artifact, ...]]:
-    """Write every artifact of the audit into the folder ``output``; the report lists them with their digests."""
-    delivered = _deliver(findings, inputs, output)
-    drawn, pictures = _draw(findings, inputs.images, output)
-    evidence = (*drawn, *delivered)
-    rows = [_row(artifact) for artifact in evidence]
+    Raises:
+        AuditError: as the files of each kind say. Cancelled: when ``run`` was asked to stop.
+    """
+    if isinstance(findings, SetFindings):
+        evidence, pictures = write_cleansing(findings, inputs, output, run)
+    else:
+        drawn, pictures = _draw(findings, inputs.images, output)
+        evidence = (*drawn, *_deliver(findings, inputs, output))
+    rows = [artifact_row(artifact) for artifact in evidence]
     report = build_report(
         findings,
         Circumstances(
             kind=inputs.kind,
-            encoder=_encoder_part(inputs),
+            encoder=encoder_part(findings, inputs, rows),
             images=_images_part(inputs),
+            image_names=inputs.images.names,
             chosen=inputs.chosen,
             seed=inputs.seed,
             device=inputs.device,
@@ -100,6 +68,7 @@ def _deliver(findings: Findings, inputs: Inputs, output: Path) -> tuple[Artifact
     where nothing was unlearnt and the form is the same."""
     if findings.delivered is None:
         return ()
+    assert inputs.loaded is not None and inputs.encoder_path is not None  # kinds that deliver one require one
     checkpoint = inputs.loaded.source.is_checkpoint
     suffix = inputs.container or (".pt" if checkpoint else ".safetensors")
     path = output / f"purified{suffix}"
@@ -123,33 +92,10 @@ def _draw(findings: Findings, images: ImageSet, output: Path) -> tuple[tuple[Art
     return (*drawn, Artifact("trigger.npz", output / "trigger.npz", "application/octet-stream")), pictures
 
 
-def _encoder_part(inputs: Inputs) -> EncoderPart:
-    loaded = inputs.loaded
-    return EncoderPart(
-        name=inputs.encoder_name,
-        sha256=loaded.digest,
-        bytes=inputs.encoder_path.stat().st_size,
-        architecture=loaded.card.architecture,
-        parameters=loaded.parameters,
-        feature_dim=loaded.encoder.feature_dim,
-        image_size=loaded.encoder.image_size,
-        dropped_keys=list(loaded.dropped),
-        notes=list(loaded.notes),
-    )
-
-
 def _images_part(inputs: Inputs) -> ImagesPart:
     return ImagesPart(
         name=inputs.images_name,
         count=len(inputs.images),
         rejected=[RejectedRow(name=image.name, reason=image.reason) for image in inputs.images.rejected],
         digest=inputs.images.digest,
-    )
-
-
-def _row(artifact: Artifact) -> ArtifactRow:
-    with artifact.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ArtifactRow(
-        name=artifact.name, media_type=artifact.media_type, bytes=artifact.path.stat().st_size, sha256=digest
     )

@@ -1,7 +1,6 @@
 """MoCo v2: contrast a query with its own key and a queue of earlier keys (He et al., CVPR 2020; Chen et al., 2020).
 
 Keys come from a momentum copy of the encoder; l = -log softmax over {own key, queue} of (q . k / tau) at the own key.
-Heads and queue are lightly's.
 
 Deviations: ``batch_norm_groups`` replaces ShuffleBN, which exists on several GPUs only: keys are normalised in random
 groups, so that a query's batch statistics tell nothing of its key. The queue is short by default (small sets).
@@ -14,8 +13,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightly.models.modules.heads import MoCoProjectionHead
-from lightly.models.modules.memory_bank import MemoryBankModule
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
@@ -23,8 +20,9 @@ from torch.nn import functional
 from core.device import mixed_precision
 from core.training.config import TrainingConfig
 from core.training.cut_mix import Mixture, compare_mixed
+from core.training.heads import ProjectionHead
+from core.training.key_queue import KeyQueue
 from core.training.objective import Objective, follow, momentum_copy, seeded
-from core.training.parallel import world_size
 from core.types import Encoder, Images
 
 
@@ -71,17 +69,17 @@ class Moco(Objective):
         super().__init__(student)
         self._config = config
         dim = student.feature_dim
-        self.projector = seeded(lambda: MoCoProjectionHead(dim, dim, config.projection_dim), seed, "projector")
+        self.projector = seeded(lambda: ProjectionHead(dim, config.projection_dim, batch_norm=False), seed, "projector")
         self.key_encoder, self.key_projector = momentum_copy(student), momentum_copy(self.projector)
-        shape = (config.queue, config.projection_dim)
-        self.queue = seeded(lambda: MemoryBankModule(shape, gather_distributed=world_size() > 1), seed, "queue")
+        self.queue: KeyQueue = seeded(lambda: KeyQueue(config.queue, config.projection_dim), seed, "queue")
 
     def forward(self, first: Images, second: Images, mixture: Mixture | None, random: torch.Generator) -> Tensor:
         with mixed_precision(first.device, self):
             queries = self.projector(self.student(first.contiguous(memory_format=torch.channels_last)))
         queries = functional.normalize(queries.float(), dim=1)
         keys = self._keys(second, random)
-        _, negatives = self.queue(keys, update=True)
+        negatives = self.queue.negatives()
+        self.queue.push(keys)
 
         def compare(queries: Tensor, keys: Tensor) -> Tensor:
             return info_nce(queries, keys, negatives, self._config.temperature)
@@ -93,7 +91,7 @@ class Moco(Objective):
         follow(self.key_projector, self.projector, self._config.key_momentum)
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """The queue: lightly keeps it out of the state dict, and a resumed run needs it."""
+        """The queue: it is no part of the state dict, and a resumed run needs it."""
         return {name: self.queue.get_buffer(name) for name in ("bank", "bank_ptr")}
 
     @torch.no_grad()

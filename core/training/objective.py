@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +40,15 @@ class ObjectiveFactory(Protocol):
     def __call__(self, student: Encoder, config: Any, *, seed: int) -> Objective: ...
 
 
-def seeded(build: Any, seed: int, *keys: str | int) -> nn.Module:
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def seeded(build: Callable[[], ModuleT], seed: int, *keys: str | int) -> ModuleT:
     """``build()``, a module, with initial weights that follow from (seed, keys): torch's global generator, from which
     constructors draw, is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, *keys))
-        module: nn.Module = build()
-    return module
+        return build()
 
 
 def momentum_copy(module: nn.Module) -> nn.Module:

@@ -1,7 +1,8 @@
 """SimCLR: train an encoder without labels (Chen et al., ICML 2020).
 
 Two random views of each image should have like features, all other images' views unlike ones: NT-Xent over the
-projections of the 2B views of a batch, temperature tau -> ``temperature``. Loss and head are lightly's.
+projections of the 2B views of a batch, temperature tau -> ``temperature``; with several processes over the views of
+all of them.
 
 Deviations: a warm-up and a cosine decay, which a short training needs, where BadEncoder keeps its rate constant for
 1000 epochs (the preset ``badencoder`` restores that); CTRL's loss is multiplied by 7.14 in its code, which its learning
@@ -15,16 +16,16 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightly.loss import NTXentLoss
-from lightly.models.modules.heads import ProjectionHead
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.device import mixed_precision
+from core.ops.nt_xent import nt_xent
 from core.training.config import TrainingConfig
 from core.training.cut_mix import Mixture, compare_mixed
+from core.training.heads import ProjectionHead
 from core.training.objective import Objective, seeded
-from core.training.parallel import world_size
+from core.training.parallel import gathered
 from core.types import Encoder, Images
 
 
@@ -67,23 +68,17 @@ class Simclr(Objective):
 
     def __init__(self, student: Encoder, config: SimclrConfig, *, seed: int) -> None:
         super().__init__(student)
-        self.projector = seeded(lambda: projector(student.feature_dim, config.projection_dim), seed, "projector")
-        self.nt_xent = NTXentLoss(config.temperature, gather_distributed=world_size() > 1)
+        self._temperature = config.temperature
+        dim = student.feature_dim
+        self.projector = seeded(lambda: ProjectionHead(dim, config.projection_dim, batch_norm=True), seed, "projector")
 
     def forward(self, first: Images, second: Images, mixture: Mixture | None, random: torch.Generator) -> Tensor:
         views = torch.cat([first, second]).contiguous(memory_format=torch.channels_last)
         with mixed_precision(views.device, self):
             projections = self.projector(self.student(views))
         queries, keys = projections.float().chunk(2)
-        return compare_mixed(self.nt_xent, queries, keys, mixture)
+        return compare_mixed(self._compare, queries, keys, mixture)
 
-
-def projector(feature_dim: int, projection_dim: int) -> nn.Module:
-    """SimCLR's head: linear, BatchNorm, ReLU, linear."""
-    head: nn.Module = ProjectionHead(
-        [
-            (feature_dim, feature_dim, nn.BatchNorm1d(feature_dim), nn.ReLU()),
-            (feature_dim, projection_dim, None, None),
-        ]
-    )
-    return head
+    def _compare(self, queries: Tensor, keys: Tensor) -> Tensor:
+        # Every process computes the loss of all views: averaged over the processes, its gradient is that of one batch.
+        return nt_xent(torch.cat([gathered(queries), gathered(keys)]), self._temperature)

@@ -184,6 +184,30 @@ def test_a_missing_input_is_named(service: Running, assert_problem: AssertProble
     assert service.kept() == NOTHING
 
 
+@pytest.mark.parametrize("with_encoder", [False, True])
+def test_a_set_of_images_is_judged_with_or_without_an_encoder(with_encoder: bool, service: Running) -> None:
+    files = {name: file for name, file in service.files().items() if with_encoder or name == "images"}
+    parameters = '{"preset": "quick", "archive": true, "threat_model": {"method": "moco-v2", "epochs": 5}}'
+    answer = service.http.post("/audits", files=files, data={"kind": "cleanse", "parameters": parameters})
+    assert answer.status_code == 202, answer.text
+    body = answer.json()
+    assert (body["kind"], body["state"], "encoder" in body) == ("cleanse", "queued", with_encoder)
+    assert service.kept()["encoders"] == int(with_encoder)
+
+
+def test_an_uploaded_set_is_judged_without_an_encoder(service: Running, assert_problem: AssertProblem) -> None:
+    images = service.http.post("/datasets", files={"file": ("i.zip", image_zip())}).json()["id"]
+    answer = service.http.post("/audits", json={"kind": "cleanse", "images": {"id": images}})
+    assert answer.status_code == 202
+    card = {"format": "encoder-card/1"}
+    refused = service.http.post("/audits", json={"kind": "cleanse", "images": {"id": images}, "card": card})
+    errors = assert_problem(refused, 422, "invalid_request")["errors"]
+    assert isinstance(errors, list) and errors[0]["pointer"] == "/card"
+    unnamed = service.http.post("/audits", json={"kind": "cleanse"})
+    errors = assert_problem(unnamed, 422, "invalid_request")["errors"]
+    assert isinstance(errors, list) and [error["pointer"] for error in errors] == ["/images"]
+
+
 def test_unknown_and_repeated_parts_are_refused(service: Running, assert_problem: AssertProblem) -> None:
     stranger = service.http.post("/audits", files={**service.files(), "virus": ("v", b"v")})
     assert_problem(stranger, 422, "unknown_part")

@@ -77,7 +77,8 @@ def other_bench(bench: Bench) -> Bench:
 
 @pytest.fixture
 def submit(sessions: Sessions, objects: ObjectStore, tmp_path: Path) -> Callable[..., uuid.UUID]:
-    """Stores two small files and a queued audit that names them; returns the audit's id."""
+    """Stores two small files and a queued audit that names them, for ``cleanse`` the images only; returns the audit's
+    id."""
 
     def stored(folder: str, name: str, content: bytes) -> StoredFile:
         path = tmp_path / name
@@ -85,12 +86,21 @@ def submit(sessions: Sessions, objects: ObjectStore, tmp_path: Path) -> Callable
         done = objects.put_file(f"{folder}/{uuid.uuid4()}", path, "application/octet-stream")
         return StoredFile(name, "application/octet-stream", done.size, done.sha256, done.object_key)
 
-    def submit(*, inline: bool = False, queue: str = "cpu", parameters: dict[str, object] | None = None) -> uuid.UUID:
+    def submit(
+        *,
+        inline: bool = False,
+        queue: str = "cpu",
+        parameters: dict[str, object] | None = None,
+        kind: str = "detect",
+        images: bytes = b"images",
+    ) -> uuid.UUID:
         with sessions.begin() as session:
-            encoder = encoders.create_encoder(session, stored("encoders", "encoder.safetensors", b"weights"))
-            dataset = datasets.create_dataset(session, stored("datasets", "images.zip", b"images"))
+            dataset = datasets.create_dataset(session, stored("datasets", "images.zip", images))
+            encoder = None
+            if kind != "cleanse":
+                encoder = encoders.create_encoder(session, stored("encoders", "encoder.safetensors", b"weights")).id
             new = audits.NewAudit(
-                "detect", queue, encoder.id, dataset.id, parameters=parameters or {}, seed=7, inline_uploads=inline
+                kind, queue, encoder, dataset.id, parameters=parameters or {}, seed=7, inline_uploads=inline
             )
             return audits.create_audit(session, new).id
 

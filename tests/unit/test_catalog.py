@@ -35,20 +35,40 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+OF_ENCODERS = [key for key, kind in KINDS.items() if "detection" in kind.sections]
+
+
+@pytest.mark.parametrize("kind", OF_ENCODERS)
 @pytest.mark.parametrize("values", ACCEPTED)
 def test_code_and_schema_accept_the_same(kind: str, values: dict[str, Any]) -> None:
     read_parameters(KINDS[kind], values)
     jsonschema.Draft202012Validator(parameters_schema(KINDS[kind])).validate(values)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_ENCODERS)
 @pytest.mark.parametrize(("values", "field"), REFUSED)
 def test_code_and_schema_refuse_the_same(kind: str, values: dict[str, Any], field: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_parameters(KINDS[kind], values)
     assert caught.value.problem.field == field
     assert not jsonschema.Draft202012Validator(parameters_schema(KINDS[kind])).is_valid(values)
+
+
+@pytest.mark.parametrize("preset", ["default", "quick", "paper"])
+def test_a_budget_of_cleansing_is_a_preset_of_search_and_of_threat_model(preset: str) -> None:
+    values = {"preset": preset, "archive": True, "threat_model": {"epochs": 3, "method": "moco-v2"}}
+    settings = read_parameters(KINDS["cleanse"], values)
+    jsonschema.Draft202012Validator(parameters_schema(KINDS["cleanse"])).validate(values)
+    assert {choice.preset for choice in settings.chosen.values()} == {preset}
+    assert settings.chosen["threat_model"].config.model_dump()["epochs"] == 3
+    assert settings.values == {"archive": True}
+
+
+@pytest.mark.parametrize("values", [{"detection": {}}, {"archive": "yes, please"}, {"threat_model": {"epochs": 0}}])
+def test_cleanse_refuses_what_it_has_not(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        read_parameters(KINDS["cleanse"], values)
+    assert not jsonschema.Draft202012Validator(parameters_schema(KINDS["cleanse"])).is_valid(values)
 
 
 def test_detect_takes_no_purification() -> None:
@@ -76,7 +96,7 @@ def test_a_preset_that_no_step_has_is_refused() -> None:
 
 def test_unknown_kind_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match="detect, purify"):
-        find_kind("cleanse")
+        find_kind("bless")
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -14,10 +14,10 @@ from core.checkpoint import load_checkpoint, save_checkpoint
 from core.cleansing import patch_search, poison_cam
 from core.cleansing.patch_search import PatchSearchConfig
 from core.cleansing.poison_cam import PoisonCamConfig
-from core.cleansing.result import OUT_OF_REACH, Cleansing, SetVerdict
+from core.cleansing.result import OUT_OF_REACH, Cleansing
 from core.errors import Cancelled, UnsupportedInput
 from core.run import QuietRun, Stateful
-from core.types import ImageSet
+from core.types import ImageSet, Verdict
 from tests.unit.cleansing.planted_set import SIDE, PlantedSet, covered, encoder, planted_set
 
 SMALL: dict[str, Any] = {
@@ -45,7 +45,7 @@ def result(planted: PlantedSet) -> Cleansing:
 
 
 def test_the_poisoned_set_is_found_out(planted: PlantedSet, result: Cleansing) -> None:
-    assert result.verdict is SetVerdict.POISONED
+    assert result.verdict is Verdict.POISONED
     assert any("show the same" in reason for reason in result.reasons)
     hits = [covered(planted, c.index, c.window.top, c.window.left, c.window.side) >= 0.5 for c in result.candidates]
     assert all(hits[:20])
@@ -81,7 +81,7 @@ def test_every_image_has_its_row(planted: PlantedSet, result: Cleansing) -> None
 def test_a_clean_set_stays_whole() -> None:
     clean = planted_set(rate=0.0)
     result = poison_cam.cleanse(encoder([]), clean.images, CONFIG, QuietRun(), seed=0)
-    assert result.verdict is SetVerdict.CLEAN
+    assert result.verdict is Verdict.CLEAN
     assert bool(result.keep.all()) and result.removed == 0 and result.distribution is None
     assert bool(result.findings.classifier_score.isnan().all())
 
@@ -89,7 +89,7 @@ def test_a_clean_set_stays_whole() -> None:
 def test_two_triggers_are_both_found() -> None:
     both = planted_set(triggers=2)
     result = poison_cam.cleanse(both.encoder, both.images, CONFIG, QuietRun(), seed=0)
-    assert result.verdict is SetVerdict.POISONED and len(result.reasons) >= 2
+    assert result.verdict is Verdict.POISONED and len(result.reasons) >= 2
     for colour in (0, 1):
         poisoned = [i for i in both.poisoned if i % 6 == colour]
         assert float((~result.keep[poisoned]).float().mean()) >= 0.9
@@ -100,7 +100,7 @@ def test_the_papers_form_removes_whatever_the_verdict() -> None:
     clean = planted_set(rate=0.0)
     config = CONFIG.model_copy(update={"remove_always": True, "groups_first": False})
     result = poison_cam.cleanse(encoder([]), clean.images, config, QuietRun(), seed=0)
-    assert result.verdict is not SetVerdict.POISONED
+    assert result.verdict is not Verdict.POISONED
     assert result.distribution is not None
     assert torch.equal(result.keep, result.findings.classifier_score <= config.cut)
 
@@ -116,7 +116,7 @@ def test_patch_search_runs_the_same_pipeline(planted: PlantedSet) -> None:
 def test_images_of_one_colour_are_inconclusive() -> None:
     blank = ImageSet(torch.full((200, 3, 32, 32), 90, dtype=torch.uint8), tuple(map(str, range(200))), "00" * 32)
     result = poison_cam.cleanse(encoder([]), blank, CONFIG, QuietRun(), seed=0)
-    assert result.verdict is SetVerdict.INCONCLUSIVE and bool(result.keep.all())
+    assert result.verdict is Verdict.INCONCLUSIVE and bool(result.keep.all())
     assert "one plain colour" in result.reasons[0]
 
 

@@ -84,6 +84,15 @@ def test_names_that_lead_elsewhere(tmp_path: Path, entry: zipfile.ZipInfo | str)
     assert refusal(archive_of(tmp_path / "x.zip", (entry, picture()))) == "unsafe_archive"
 
 
+def test_an_entry_without_a_name(tmp_path: Path) -> None:
+    entry = zipfile.ZipInfo("a.png")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        entry.filename = ""
+        with archive.open(entry, "w") as file:
+            file.write(picture())
+    assert refusal(tmp_path / "x.zip") == "unsafe_archive"
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_one_name_twice(tmp_path: Path) -> None:
     assert refusal(archive_of(tmp_path / "x.zip", ("a.png", picture()), ("a.png", picture()))) == "unsafe_archive"

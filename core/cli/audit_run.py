@@ -1,0 +1,49 @@
+"""What the audit commands share: a place to work in, the run with its bar, and the report's way to its folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from core.cli.console_run import ConsoleRun
+
+if TYPE_CHECKING:
+    from core.audit import AuditOutcome, AuditRequest
+
+
+@contextmanager
+def workplace(beside: Path | None) -> Iterator[Path]:
+    """A folder that is gone at the end, with all that was not moved out of it. ``beside``: on that file system, so
+    that a finished file appears at its place at once."""
+    with tempfile.TemporaryDirectory(prefix=".encoder-audit-", dir=beside) as name:
+        yield Path(name)
+
+
+def run_on_console(request: AuditRequest, folder: Path) -> AuditOutcome:
+    """The audit, its artifacts in ``folder``, with a progress bar on standard error."""
+    from core.audit import run_audit  # torch takes seconds to import, and --help must not
+
+    with ConsoleRun(Console(stderr=True)) as run:
+        return run_audit(request, folder, run)
+
+
+def place_report(outcome: AuditOutcome, folder: Path) -> None:
+    """The report's files into ``folder``; pictures of an earlier audit do not stay beside this report."""
+    from core.report.artifacts import REPORT_FILES
+
+    folder.mkdir(exist_ok=True)
+    written = {artifact.name: artifact.path for artifact in outcome.artifacts if artifact.name in REPORT_FILES}
+    for name in REPORT_FILES:
+        if name not in written:
+            (folder / name).unlink(missing_ok=True)
+    for name, path in written.items():
+        part = folder / f".{name}.part"
+        shutil.copyfile(path, part)
+        os.replace(part, folder / name)

@@ -1,0 +1,63 @@
+"""Threat models: trained with what every installation has, whatever the size of the set."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from core.encoders.fresh import fresh_encoder
+from core.errors import UsageError
+from core.method_rows import THREAT_MODELS
+from core.methods import Method, Train
+from core.run import QuietRun
+from core.training.threat_model import SimclrThreatConfig, ThreatNetwork, stage_plan, threat_card
+from tests.planted import planted_encoder_for_training, planted_images
+
+EVERY = pytest.mark.parametrize("method", THREAT_MODELS, ids=lambda method: method.key)
+
+
+def test_nothing_of_the_lab_is_imported() -> None:
+    code = "import sys; sys.modules['lightly'] = None; import core.audit; assert core.audit.find_kind('cleanse')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@EVERY
+def test_presets_are_valid_and_say_what_they_cost(method: Method[Train]) -> None:
+    for values in method.presets.values():
+        config = method.config.model_validate(values)
+        assert method.config.model_validate_json(config.model_dump_json()) == config
+    epochs = [method.config.model_validate(method.presets[name]) for name in ("quick", "default", "paper")]
+    costs = [sum(method.stage_plan(config).values()) for config in epochs]
+    assert costs == sorted(costs) and costs[0] < costs[-1]
+    assert all(field.description for field in method.config.model_fields.values())
+
+
+@EVERY
+def test_a_set_smaller_than_a_batch_is_one_batch(method: Method[Train]) -> None:
+    encoder, images = planted_encoder_for_training(), planted_images(24)
+    values: dict[str, Any] = {"epochs": 2, "batch_size": 256, "projection_dim": 8}
+    values |= {"queue": 32} if method.key == "moco-v2" else {}
+    config = method.config.model_validate(values)
+    first, second = (method.apply(encoder, images, config, QuietRun(), seed=1) for _ in range(2))
+    assert first.steps == 2
+    for name, value in first.encoder.state_dict().items():
+        torch.testing.assert_close(value, second.encoder.state_dict()[name], rtol=0, atol=0)
+
+
+def test_the_card_is_what_was_asked_for() -> None:
+    card = threat_card(SimclrThreatConfig(architecture="torchvision/resnet34", image_size=48, stem="small"), (32, 32))
+    assert (card.architecture, card.image_size) == ("torchvision/resnet34", (48, 48))
+    assert card.overrides["maxpool"] == "identity"
+    assert threat_card(ThreatNetwork(architecture="torchvision/densenet121"), (32, 32)).overrides == {}
+    with pytest.raises(UsageError, match="stem"):
+        threat_card(ThreatNetwork(architecture="torchvision/densenet121", stem="fast"), (32, 32))
+    assert fresh_encoder(threat_card(SimclrThreatConfig(), (32, 32)), seed=0).feature_dim == 512
+
+
+def test_the_plan_counts_passes() -> None:
+    assert stage_plan(SimclrThreatConfig(epochs=10)) == {"train encoder": 10 * 20000 * 2 * 3}
