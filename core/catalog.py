@@ -113,9 +113,7 @@ def _kinds() -> tuple[AuditKind, ...]:
             yields_encoder=False,
             parameters=DetectParameters,
             sections={"detection": DETECTION},
-            run=lambda subject, settings, run: detect(
-                subject, settings.chosen["detection"], default_unlearning(), run
-            ),
+            run=lambda subject, settings, run: detect(subject, settings.chosen["detection"], default_unlearning(), run),
         ),
         AuditKind(
             key="purify",
