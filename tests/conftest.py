@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from api.embedded.stack import Stack, start_stack
 
 # The tests' tensors are tiny: a second thread only waits, and slows everything down on a busy machine.
 torch.set_num_threads(1)
+# The same for the processes that tests start: their idle threads sleep instead of keeping a core from the others.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
