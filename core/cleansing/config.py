@@ -26,6 +26,7 @@ class CleansingConfig(MethodConfig):
         "groups_first": False,
         "remove_always": True,
         "unscored_as_cluster": False,
+        "cut": 0.5,
         "classifier_width": 64,
         "classifier_steps": 2000,
         "classifier_batch": 64,
@@ -93,8 +94,12 @@ class CleansingConfig(MethodConfig):
     remove_always: bool = Field(
         False, description="Remove what the classifier flags whatever the verdict, as the paper does."
     )
-    cut: float = Field(
-        0.5, gt=0, lt=1, description="Probability of poison above which an image is removed. The paper: 0.5 (argmax)."
+    cut: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="The classifier's score above which an image is removed. The paper: 0.5 (argmax). null: where the "
+        "fewest images are, between 0.5 and 0.8.",
     )
     unit_queries: bool = Field(
         True,

@@ -25,6 +25,7 @@ from core.cleansing.classifier_training import CLASSIFY_STAGE, TRAIN_STAGE, clas
 from core.cleansing.clustering import STAGE as CLUSTER_STAGE
 from core.cleansing.clustering import Clustering, clusters_of, find_clusters
 from core.cleansing.config import CleansingConfig
+from core.cleansing.cut import distribution, valley
 from core.cleansing.flip_test import FlipTest
 from core.cleansing.forward import SAME_CLUSTER, Reader, agreement_of_halves, read_features
 from core.cleansing.forward import STAGE as FEATURE_STAGE
@@ -94,10 +95,12 @@ def cleanse_with(
     candidates = judge_candidates(state, images, localise, flip_test, window, config, run)
     judgement = judge(candidates, len(flip_test))
     probability, keep = torch.full((len(images),), torch.nan), torch.ones(len(images), dtype=torch.bool)
+    spread: ScoreDistribution | None = None
     if judgement.verdict is Verdict.POISONED or config.remove_always:
         chosen = poison_set(candidates, judgement, config)
         probability = _ask_classifier(chosen, state, clustering, images, config, run, device=reader.device, seed=seed)
-        keep = probability <= config.cut
+        cut = valley(probability) if config.cut is None else config.cut
+        keep, spread = probability <= cut, distribution(probability, cut)
         judgement = _guard(judgement, keep)
         if judgement.verdict is Verdict.INCONCLUSIVE and not config.remove_always:
             keep = torch.ones_like(keep)
@@ -111,7 +114,7 @@ def cleanse_with(
         findings=_findings(state, clustering, candidates, probability, window),
         candidates=candidates,
         rounds=tuple(state.rounds),
-        distribution=None if bool(probability.isnan().all()) else distribution(probability, config.cut),
+        distribution=spread,
         flip_images=len(flip_test),
         clusters=len(clustering),
         window=window,
@@ -139,13 +142,6 @@ def suspicion(state: SearchState, clustering: Clustering) -> Tensor:
     means = state.totals / state.visited.clamp_min(1)
     of_cluster = means[clustering.labels.cpu()]
     return torch.where(state.scores.isnan(), of_cluster, state.scores)
-
-
-def distribution(probability: Tensor, cut: float, bins: int = 50) -> ScoreDistribution:
-    """Histogram of the classifier's probabilities over [0, 1]."""
-    counts = torch.histc(probability, bins, 0.0, 1.0)
-    edges = torch.linspace(0, 1, bins + 1)
-    return ScoreDistribution(tuple(edges.tolist()), tuple(int(count) for count in counts), cut)
 
 
 def _ask_classifier(

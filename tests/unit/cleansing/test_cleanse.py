@@ -102,7 +102,7 @@ def test_the_papers_form_removes_whatever_the_verdict() -> None:
     result = poison_cam.cleanse(encoder([]), clean.images, config, QuietRun(), seed=0)
     assert result.verdict is not Verdict.POISONED
     assert result.distribution is not None
-    assert torch.equal(result.keep, result.findings.classifier_score <= config.cut)
+    assert torch.equal(result.keep, result.findings.classifier_score <= result.distribution.cut)
 
 
 def test_patch_search_runs_the_same_pipeline(planted: PlantedSet) -> None:

@@ -4,7 +4,6 @@ import torch
 
 from core.cleansing.classifier_training import train_classifier
 from core.cleansing.config import CleansingConfig
-from core.cleansing.pipeline import distribution
 from core.cleansing.poison_classifier import PoisonEnsemble, PoisonNet, probabilities
 from core.cleansing.synthesis import box_patches, stamp_random, training_batch
 from core.random import generator
@@ -90,10 +89,3 @@ def test_it_learns_to_see_the_patch():
     of_clean = probabilities(ensemble, planted.images, clean[100:], CPU)
     assert float((of_poisoned > 0.5).float().mean()) > 0.9
     assert float((of_clean > 0.5).float().mean()) < 0.1
-
-
-def test_the_distribution_counts_every_image():
-    scores = torch.tensor([0.0, 0.01, 0.5, 0.999, 1.0])
-    found = distribution(scores, 0.5, bins=10)
-    assert sum(found.counts) == 5 and found.counts[0] == 2 and found.counts[-1] == 2
-    assert len(found.edges) == 11 and found.cut == 0.5
