@@ -106,4 +106,7 @@ def print_results(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("Stopped; the service was shut down and its files removed.")
