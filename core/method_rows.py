@@ -21,6 +21,8 @@ DETECTION: tuple[Method[Detect], ...] = (
         config=ssldefender.SSLDefenderConfig,
         apply=ssldefender.detect,
         stage_plan=ssldefender.stage_plan,
+        follow=ssldefender.follow,
+        follow_plan=ssldefender.follow_plan,
     ),
     Method(
         key="decree",

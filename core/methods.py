@@ -22,6 +22,14 @@ class Detect(Protocol):
     def __call__(self, encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Detection: ...
 
 
+class Follow(Protocol):
+    """Find more triggers of the backdoors that a detection found; ``config`` is that of the detection."""
+
+    def __call__(
+        self, encoder: Encoder, images: ImageSet, config: Any, found: Detection, run: Run, *, seed: int
+    ) -> Detection: ...
+
+
 class Unlearn(Protocol):
     """Make a copy of the encoder that no longer obeys the triggers. ``config`` is of the method's own class."""
 
@@ -57,7 +65,8 @@ class Method(Generic[MethodT]):
     """One method of the catalogue. ``config`` has a class variable ``presets``: name -> values that differ from the
     defaults; the preset ``default`` always exists. ``stage_plan`` maps the stages of a configured run to their share
     of its time. ``uses_new_triggers``: whether triggers that are found after a round of unlearning would change the
-    next; not so for methods that ignore triggers or take only the first."""
+    next; not so for methods that ignore triggers or take only the first. ``follow`` with its ``follow_plan``: how a
+    detection method comes to more triggers of what it found; None for methods that have no such step."""
 
     key: str
     title: str
@@ -66,6 +75,8 @@ class Method(Generic[MethodT]):
     apply: MethodT
     stage_plan: Callable[[Any], Mapping[str, float]]
     uses_new_triggers: bool = True
+    follow: Follow | None = None
+    follow_plan: Callable[[Any, Detection], Mapping[str, float]] | None = None
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:
@@ -85,6 +96,13 @@ class Choice(Generic[MethodT]):
 
     def stages(self) -> dict[str, float]:
         """Stage name -> share of this method's time, summing to 1."""
-        plan = self.method.stage_plan(self.config)
-        whole = sum(plan.values()) or 1.0
-        return {name: share / whole for name, share in plan.items()}
+        return self._shares(self.method.stage_plan(self.config))
+
+    def follow_stages(self, found: Detection) -> dict[str, float]:
+        """The same for following ``found``, in units of all of :meth:`stages`; nothing where there is no such step."""
+        plan = self.method.follow_plan
+        return {} if plan is None else self._shares(plan(self.config, found))
+
+    def _shares(self, plan: Mapping[str, float]) -> dict[str, float]:
+        whole = sum(self.method.stage_plan(self.config).values()) or 1.0
+        return {name: passes / whole for name, passes in plan.items()}

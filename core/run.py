@@ -27,7 +27,8 @@ class Run(Protocol):
     """A caller's side of an algorithm. Stage names are unique within one run."""
 
     def plan(self, stages: Mapping[str, float]) -> None:
-        """Announce the stages to come, in order, with their expected share of the time (any positive unit)."""
+        """Announce the stages, in order, with their expected share of the time (any positive unit). Once more when
+        more is known: the new plan names the stages that are done, too."""
         ...
 
     def steps(self, name: str, total: int, *, state: Stateful | None = None) -> Iterator[int]:
@@ -79,6 +80,7 @@ class Progress:
     def __init__(self) -> None:
         self._weights: dict[str, float] = {}
         self._done: dict[str, float] = {}
+        self._shown = 0.0
 
     def plan(self, stages: Mapping[str, float]) -> None:
         self._weights = dict(stages)
@@ -86,7 +88,8 @@ class Progress:
     def at(self, name: str, step: int, total: int) -> float:
         """The overall fraction once ``step`` of ``total`` steps of stage ``name`` are done.
 
-        A stage that begins closes all planned stages before it: a stage that was not needed does not hold the bar.
+        A stage that begins closes all planned stages before it: a stage that was not needed does not hold the bar. A
+        plan that grew holds it until the work has caught up.
         """
         order = list(self._weights)
         if name in self._weights:
@@ -94,4 +97,6 @@ class Progress:
                 self._done[earlier] = 1.0
             self._done[name] = max(self._done.get(name, 0.0), step / total if total else 1.0)
         whole = sum(self._weights.values())
-        return min(1.0, sum(self._weights[n] * f for n, f in self._done.items()) / whole) if whole else 0.0
+        done = sum(self._weights.get(n, 0.0) * f for n, f in self._done.items())
+        self._shown = max(self._shown, min(1.0, done / whole) if whole else 0.0)
+        return self._shown

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from core.kinds.findings import Findings, Subject
 from core.methods import Choice, Detect, Unlearn
-from core.recovery.bands import shipped_observations
+from core.recovery.bands import family_is_measured, shipped_observations
 from core.recovery.detection import Detection
 from core.recovery.surrogate import against_surrogate
 from core.run import Run, StageRun
-from core.types import Verdict
+from core.types import Encoder, ImageSet, Verdict
 
 SURROGATE = "surrogate"
 """Prefix of the stages that make and search a purified copy."""
@@ -20,19 +20,51 @@ def detect(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlea
     A suspect that no clean encoder of its family stands beside, and that is not plainly clean, is held against a copy
     that ``unlearning`` has purified.
     """
-    run.plan(detection.stages())
+    plan = detection.stages() | surrogate_stages(subject, detection, unlearning)
+    run.plan(plan)
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
+    if found.verdict is Verdict.CLEAN:
+        return Findings(found)
+    run.plan(plan | detection.follow_stages(found))
+    if found.verdict is Verdict.BACKDOORED:
+        found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     if needs_surrogate(found):
-        aside = StageRun(run, SURROGATE)
-        triggers = [recovered.trigger for recovered in found.triggers]
-        copy = unlearning.method.apply(
-            subject.encoder, subject.images, triggers, unlearning.config, aside, seed=subject.seed
-        ).student
-        again = detection.method.apply(copy, subject.images, detection.config, aside, seed=subject.seed)
-        found = against_surrogate(found, again, shipped_observations())
+        found = held_against_copy(subject, found, detection, unlearning, run)
+    if found.verdict is not Verdict.CLEAN:
+        found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     return Findings(found)
+
+
+def followed(
+    encoder: Encoder, images: ImageSet, found: Detection, detection: Choice[Detect], run: Run, *, seed: int
+) -> Detection:
+    """``found`` with all the triggers that the method can come to from it; as it is where that has been done."""
+    if detection.method.follow is None or not found.unfollowed:
+        return found
+    return detection.method.follow(encoder, images, detection.config, found, run, seed=seed)
 
 
 def needs_surrogate(found: Detection) -> bool:
     """Whether the verdict rests on other families' clean encoders, and there is something to unlearn."""
     return not found.calibrated and found.verdict is not Verdict.CLEAN and bool(found.triggers)
+
+
+def held_against_copy(
+    subject: Subject, found: Detection, detection: Choice[Detect], unlearning: Choice[Unlearn], run: Run
+) -> Detection:
+    """``found`` judged anew by what the same detection sees in a copy without its triggers."""
+    aside = StageRun(run, SURROGATE)
+    triggers = [recovered.trigger for recovered in found.triggers]
+    copy = unlearning.method.apply(
+        subject.encoder, subject.images, triggers, unlearning.config, aside, seed=subject.seed
+    ).student
+    again = detection.method.apply(copy, subject.images, detection.config, aside, seed=subject.seed)
+    return against_surrogate(found, again, shipped_observations())
+
+
+def surrogate_stages(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn]) -> dict[str, float]:
+    """The stages of :func:`held_against_copy`, for a suspect that may need it; otherwise none."""
+    if detection.method.follow is None or family_is_measured(subject.encoder):
+        return {}
+    stages = {**unlearning.stages(), **detection.stages()}
+    return {f"{SURROGATE}: {name}": share for name, share in stages.items()}

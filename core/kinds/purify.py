@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.kinds.detect import needs_surrogate
+from core.kinds.detect import followed, held_against_copy, needs_surrogate, surrogate_stages
 from core.kinds.findings import Findings, Subject
 from core.methods import Choice, Detect, Unlearn
 from core.recovery.bands import shipped_observations
@@ -27,32 +27,35 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
     While the copy is not clean and shows new triggers, those join the old ones for another round, unless the
     purification makes no use of them: another round would be the same training again. A clean encoder, or
     an inconclusive one without a single candidate trigger, is delivered as it came: there is nothing to unlearn, and
-    the findings say so by having no ``unlearning``.
+    the findings say so by having no ``unlearning``. Doubt about an encoder of a family that was never measured is
+    settled first, as ``detect`` does it; a purification made in doubt would cost accuracy for nothing.
     """
-    run.plan(_stages(detection, purification))
+    surrogate = surrogate_stages(subject, detection, purification)
+    run.plan(detection.stages() | surrogate | _later(detection, purification))
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
+    if needs_surrogate(found) and found.verdict is Verdict.INCONCLUSIVE:
+        found = held_against_copy(subject, found, detection, purification, run)
     if found.verdict is Verdict.CLEAN or not found.triggers:
         return Findings(found, delivered=subject.encoder)
+    to_compare = found.verdict is Verdict.BACKDOORED and not found.calibrated
 
+    run.plan(detection.stages() | surrogate | detection.follow_stages(found) | _later(detection, purification))
+    found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     triggers = [recovered.trigger for recovered in found.triggers]
     for number in range(1, MOST_ROUNDS + 1):
         unlearnt = purification.method.apply(
             subject.encoder, subject.images, triggers, purification.config, _round(run, number), seed=subject.seed
         )
-        again = detection.method.apply(
-            unlearnt.student,
-            subject.images,
-            detection.config,
-            StageRun(_round(run, number), VERIFY),
-            seed=subject.seed,
-        )
-        if number == 1 and needs_surrogate(found):
+        verify = StageRun(_round(run, number), VERIFY)
+        again = detection.method.apply(unlearnt.student, subject.images, detection.config, verify, seed=subject.seed)
+        if number == 1 and to_compare:
             # The purified copy is at hand: it serves as the yardstick that no clean encoder of the family could be.
             found = against_surrogate(found, again, shipped_observations())
             if found.verdict is Verdict.CLEAN:
                 return Findings(found, delivered=subject.encoder)
-        if not (purification.method.uses_new_triggers and _worth_another_round(again)):
+        if number == MOST_ROUNDS or not (purification.method.uses_new_triggers and _worth_another_round(again)):
             break
+        again = followed(unlearnt.student, subject.images, again, detection, verify, seed=subject.seed)
         triggers += [recovered.trigger for recovered in again.triggers]
     if number > 1:
         note = f"{number} rounds: triggers found after a round joined the next one's."
@@ -69,6 +72,6 @@ def _round(run: Run, number: int) -> Run:
     return run if number == 1 else StageRun(run, f"round {number}")
 
 
-def _stages(detection: Choice[Detect], purification: Choice[Unlearn]) -> dict[str, float]:
-    search = detection.stages()
-    return {**search, **purification.stages(), **{f"{VERIFY}: {name}": share for name, share in search.items()}}
+def _later(detection: Choice[Detect], purification: Choice[Unlearn]) -> dict[str, float]:
+    """The stages after the first detection, if one round is enough."""
+    return purification.stages() | {f"{VERIFY}: {name}": share for name, share in detection.stages().items()}

@@ -43,6 +43,12 @@ def shipped_observations() -> tuple[Observation, ...]:
     return shipped_bands()[0].observed
 
 
+def family_is_measured(encoder: Encoder) -> bool:
+    """Whether one of :func:`shipped_observations` is of the encoder's architecture and input size."""
+    family = family_of(encoder.architecture, encoder.image_size)
+    return any(one.family == family for one in shipped_observations())
+
+
 def band_for(config: MethodConfig, bands: Sequence[Band]) -> Band | None:
     """The band that was measured with exactly these parameters; None if there is none."""
     wanted = config.model_dump(mode="json")

@@ -14,7 +14,8 @@ class RecoveredTrigger:
     """A candidate trigger and how strongly it acts on images that its search never saw.
 
     ``similarity`` is the mean off-diagonal pairwise cosine of triggered features; ``size`` is the trigger's extent in
-    ``size_unit`` (fraction of pixels for masks, largest change on the [0, 1] scale for additive patterns).
+    ``size_unit`` (fraction of pixels for masks, largest change on the [0, 1] scale for additive patterns). ``target``
+    numbers the embedding that it leads to: triggers of one backdoor share it.
     """
 
     hypothesis: str
@@ -22,6 +23,7 @@ class RecoveredTrigger:
     similarity: float
     size: float
     size_unit: str
+    target: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Detection:
     distance in the score's unit. ``reasons`` are sentences for the report, ``untested`` names what was not looked for.
     ``clean_similarity`` is the mean pairwise cosine of the clean images' features: the floor of every score.
     ``triggers`` are best first, and empty when nothing acts like a backdoor. ``calibrated`` is False where no clean
-    encoder of the suspect's own family stands behind the thresholds.
+    encoder of the suspect's own family stands behind the thresholds. ``unfollowed`` counts the target embeddings that
+    no recovery was made towards yet: unlearning wants that done first (``Method.follow``).
     """
 
     method: str
@@ -65,6 +68,7 @@ class Detection:
     clean_similarity: float | None = None
     untested: tuple[str, ...] = ()
     calibrated: bool = True
+    unfollowed: int = 0
 
     @property
     def margin(self) -> float | None:

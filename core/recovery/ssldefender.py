@@ -21,6 +21,7 @@ Deviations from the paper:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -31,7 +32,7 @@ from core.errors import AuditFailed
 from core.ops.cosine import mean_direction
 from core.random import generator
 from core.recovery.detection import Detection, RecoveredTrigger
-from core.recovery.forward import frozen
+from core.recovery.forward import features_in_chunks, frozen
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern
 from core.recovery.nulls import remaining_gap
 from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
@@ -127,11 +128,18 @@ def stage_plan(config: SSLDefenderConfig) -> dict[str, float]:
     """Stage name -> encoder passes, which is what the time goes to."""
     each = 2.0 * config.batch_size * len(config.thresholds)
     plan = {f"recover {hypothesis.name}": steps * each for hypothesis, steps in _searches(config)}
-    return plan | window_stages(_windows(config)) | target_stages(_target_budget(config), 0)
+    return plan | window_stages(_windows(config))
+
+
+def follow_plan(config: SSLDefenderConfig, found: Detection) -> dict[str, float]:
+    """The same for :func:`follow`, once it is known how many targets there are."""
+    plans = (target_stages(_target_budget(config), number) for number in range(found.unfollowed))
+    return {name: passes for plan in plans for name, passes in plan.items()}
 
 
 def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int) -> Detection:
-    """Look for a backdoor in ``encoder`` with unlabelled clean ``images``.
+    """Look for a backdoor in ``encoder`` with unlabelled clean ``images``. Its triggers are those that the search ended
+    in; :func:`follow` finds more that lead to the same targets.
 
     Raises:
         AuditFailed: the encoder's features are not finite on triggered images.
@@ -156,13 +164,9 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     )
     judged = judge_hypotheses(results)
 
-    triggers: list[Candidate] = []
+    groups: list[list[Candidate]] = []
     if judged.verdict is not Verdict.CLEAN:
-        worth_following = [c for candidates in found for c in candidates if c.similarity >= judged.follow_from]
-        for number, (target, right_basin) in enumerate(_targets(worth_following)):
-            budget = _target_budget(config)
-            towards = recover_towards(network, search_images, held_back, target, budget, run, number=number, seed=seed)
-            triggers += right_basin + towards
+        groups = _by_target([c for candidates in found for c in candidates if c.similarity >= judged.follow_from])
     return Detection(
         METHOD,
         judged.verdict,
@@ -170,11 +174,28 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         judged.threshold,
         (*judged.reasons, *yardstick.caveats),
         results,
-        tuple(_recovered(candidate) for candidate in triggers),
+        tuple(_recovered(candidate, number) for number, group in enumerate(groups) for candidate in group),
         floor,
         UNTESTED,
         calibrated=not yardstick.caveats,
+        unfollowed=len(groups),
     )
+
+
+def follow(
+    encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, found: Detection, run: Run, *, seed: int
+) -> Detection:
+    """``found`` with, behind each target's triggers, the others that a recovery towards this target comes to."""
+    network = frozen(encoder)
+    search_images, held_back = split(images, network, seed)
+    triggers: list[RecoveredTrigger] = []
+    for number in range(found.unfollowed):
+        group = [recovered for recovered in found.triggers if recovered.target == number]
+        target = mean_direction(features_in_chunks(network, group[0].trigger(held_back)))
+        budget = _target_budget(config)
+        towards = recover_towards(network, search_images, held_back, target, budget, run, number=number, seed=seed)
+        triggers += [*group, *(_recovered(candidate, number) for candidate in towards)]
+    return replace(found, triggers=tuple(triggers), unfollowed=0)
 
 
 def clean_scores(
@@ -245,8 +266,8 @@ def _target_budget(config: SSLDefenderConfig) -> TargetBudget:
     return TargetBudget(config.target_steps)
 
 
-def _targets(candidates: list[Candidate], apart: float = 0.8) -> list[tuple[torch.Tensor, list[Candidate]]]:
-    """The distinct target embeddings among the candidates, at most three, each with the triggers that lead there."""
+def _by_target(candidates: list[Candidate], apart: float = 0.8) -> list[list[Candidate]]:
+    """The candidates grouped by the target embedding that they lead to, the most similar first; at most three."""
     groups: list[tuple[torch.Tensor, list[Candidate]]] = []
     for candidate in sorted(candidates, key=lambda c: -c.similarity):
         direction = mean_direction(candidate.features)
@@ -255,9 +276,9 @@ def _targets(candidates: list[Candidate], apart: float = 0.8) -> list[tuple[torc
             home[1].append(candidate)
         elif len(groups) < 3:
             groups.append((direction, [candidate]))
-    return groups
+    return [members for _, members in groups]
 
 
-def _recovered(candidate: Candidate) -> RecoveredTrigger:
+def _recovered(candidate: Candidate, target: int) -> RecoveredTrigger:
     size, unit = candidate.hypothesis.size(candidate.trigger)
-    return RecoveredTrigger(candidate.hypothesis.name, candidate.trigger, candidate.similarity, size, unit)
+    return RecoveredTrigger(candidate.hypothesis.name, candidate.trigger, candidate.similarity, size, unit, target)

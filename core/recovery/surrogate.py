@@ -55,6 +55,8 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
         threshold=judged.threshold,
         reasons=(*judged.reasons, *kept),
         hypotheses=tuple(rows),
+        triggers=() if judged.verdict is Verdict.CLEAN else found.triggers,
+        unfollowed=0 if judged.verdict is Verdict.CLEAN else found.unfollowed,
         calibrated=True,
     )
 

@@ -100,7 +100,7 @@ def read_detection(path: Path) -> Detection:
     return Detection(**{**state, "reasons": tuple(state["reasons"]), "untested": tuple(state["untested"])})
 
 
-_SIZES: Sequence[str] = ("hypothesis", "similarity", "size", "size_unit")
+_SIZES: Sequence[str] = ("hypothesis", "similarity", "size", "size_unit", "target")
 
 
 def _trigger(arrays: Mapping[str, Any]) -> MaskedTrigger | AdditiveTrigger:

@@ -5,7 +5,7 @@ import torch
 
 from core.ops.cosine import similarity_to
 from core.recovery.forward import features_in_chunks
-from core.recovery.ssldefender import SSLDefenderConfig, detect, stage_plan
+from core.recovery.ssldefender import SSLDefenderConfig, detect, follow, follow_plan, stage_plan
 from core.run import QuietRun
 from core.types import Verdict
 from tests.planted import Planted, planted_additive, planted_images, planted_patch
@@ -22,9 +22,12 @@ def test_a_planted_backdoor_is_found_and_its_triggers_lead_where_it_leads(plant:
     detection = detect(planted.encoder, images, QUICK, QuietRun(), seed=0)
     assert detection.verdict is Verdict.BACKDOORED
     assert detection.margin is not None and detection.margin > 0
-    best = detection.triggers[0].trigger
-    features = features_in_chunks(planted.encoder, best(images.batch(slice(0, 32))))
-    assert float(similarity_to(features, planted.direction)) > 0.95
+    assert detection.unfollowed >= 1
+    followed = follow(planted.encoder, images, QUICK, detection, QuietRun(), seed=0)
+    assert followed.unfollowed == 0 and len(followed.triggers) > len(detection.triggers)
+    for found in (detection, followed):
+        features = features_in_chunks(planted.encoder, found.triggers[0].trigger(images.batch(slice(0, 32))))
+        assert float(similarity_to(features, planted.direction)) > 0.95
 
 
 @pytest.mark.parametrize("plant", [planted_patch, planted_additive])
@@ -43,8 +46,12 @@ def test_the_plan_names_the_stages_that_run() -> None:
             seen.append(name)
             return super().steps(name, total, state=state)
 
-    detect(planted_patch().encoder, planted_images(64), QUICK, Recorder(), seed=0)
-    assert list(stage_plan(QUICK)) == seen[: len(stage_plan(QUICK))]
+    suspect, images = planted_patch().encoder, planted_images(64)
+    found = detect(suspect, images, QUICK, Recorder(), seed=0)
+    assert list(stage_plan(QUICK)) == seen
+    seen.clear()
+    follow(suspect, images, QUICK, found, Recorder(), seed=0)
+    assert list(follow_plan(QUICK, found)) == seen
 
 
 def test_a_collapsed_encoder_is_inconclusive_never_clean() -> None:

@@ -1,0 +1,148 @@
+"""What a detection goes on to after its search: by its verdict, and by whose clean encoders that rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from core.config import MethodConfig
+from core.kinds.detect import detect
+from core.kinds.findings import Findings, Subject
+from core.kinds.purify import purify
+from core.methods import Choice, Detect, Method, Unlearn
+from core.recovery.bands import shipped_observations
+from core.recovery.detection import Detection, RecoveredTrigger
+from core.recovery.nulls import null_for, similarity_at
+from core.recovery.verdict import compared, judge_hypotheses
+from core.run import QuietRun, Run
+from core.types import Encoder, ImageSet, Trigger, Verdict
+from core.unlearning.result import Unlearning
+from tests.unit.audited import encoder, images, patch, unlearnt
+
+HYPOTHESIS = sorted(shipped_observations()[0].scores)[0]
+CLEAN = 0.4
+
+
+class Recorder(QuietRun):
+    """The stages in the order in which they began."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+
+    def steps(self, name, total, *, state=None):  # type: ignore[no-untyped-def]
+        self.began.append(name)
+        return super().steps(name, total, state=state)
+
+
+def found(x: float, *, calibrated: bool) -> Detection:
+    """The verdict on an encoder of no measured family that scores ``x``, or the same said of one that is measured."""
+    null = null_for(HYPOTHESIS, "stranger", shipped_observations())
+    assert null is not None
+    row = compared(HYPOTHESIS, [similarity_at(x, CLEAN)], CLEAN, null)
+    judged = judge_hypotheses([row])
+    triggers = (RecoveredTrigger("patch", patch(), 0.97, 0.03, "fraction of pixels"),)
+    clean = judged.verdict is Verdict.CLEAN
+    return Detection(
+        "fake", judged.verdict, judged.score, judged.threshold, judged.reasons, (row,), () if clean else triggers,
+        clean_similarity=CLEAN, calibrated=calibrated, unfollowed=0 if clean else 1,
+    )  # fmt: skip
+
+
+def limits() -> tuple[float, float]:
+    """The x from which on a stranger is doubtful, and from which on it is backdoored."""
+    null = null_for(HYPOTHESIS, "stranger", shipped_observations())
+    assert null is not None
+    return null.limit(0.1), null.limit(0.001)
+
+
+def detection(suspect: Encoder, first: Detection, copies: float) -> Choice[Detect]:
+    """Says ``first`` of ``suspect`` and of every copy that it scores ``copies``."""
+
+    def apply(encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Detection:
+        for _ in run.steps("search", 1):
+            pass
+        return first if encoder is suspect else found(copies, calibrated=False)
+
+    def follow(encoder: Encoder, images: ImageSet, config: Any, found: Detection, run: Run, *, seed: int) -> Detection:
+        for _ in run.steps("follow", 1):
+            pass
+        return replace(found, triggers=found.triggers * 2, unfollowed=0)
+
+    plan = {"search": 1.0}
+    method = Method(
+        "fake", "Fake", "", MethodConfig, apply, lambda config: plan,
+        follow=follow, follow_plan=lambda config, found: {"follow": 1.0},
+    )  # fmt: skip
+    return Choice(method, "default", MethodConfig())
+
+
+def unlearning(given: list[int]) -> Choice[Unlearn]:
+    """Changes nothing, and notes down how many triggers it got."""
+
+    def apply(
+        encoder: Encoder, images: ImageSet, triggers: Sequence[Trigger], config: Any, run: Run, *, seed: int
+    ) -> Unlearning:
+        given.append(len(triggers))
+        for _ in run.steps("unlearn", 1):
+            pass
+        return unlearnt()
+
+    method = Method("keeps", "Keeps", "", MethodConfig, apply, lambda config: {"unlearn": 1.0})
+    return Choice(method, "default", MethodConfig())
+
+
+def audited(kind: Any, first: Detection, copies: float) -> tuple[Findings, list[str], list[int]]:
+    suspect, run, given = encoder(), Recorder(), list[int]()
+    subject = Subject(suspect, images(), 0)
+    findings = kind(subject, detection(suspect, first, copies), unlearning(given), run)
+    return findings, run.began, given
+
+
+DOUBTFUL, CERTAIN = limits()
+COPY = ["surrogate: unlearn", "surrogate: search"]
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_a_clean_encoder_costs_one_search(calibrated: bool) -> None:
+    for kind in (detect, purify):
+        findings, began, given = audited(kind, found(DOUBTFUL - 0.5, calibrated=calibrated), 0.5)
+        assert findings.verdict is Verdict.CLEAN
+        assert began == ["search"] and not given
+
+
+def test_doubt_about_a_stranger_is_settled_before_its_triggers_are_followed() -> None:
+    doubtful = found((DOUBTFUL + CERTAIN) / 2, calibrated=False)
+    assert doubtful.verdict is Verdict.INCONCLUSIVE
+    for kind in (detect, purify):
+        findings, began, given = audited(kind, doubtful, DOUBTFUL - 0.1)
+        assert findings.verdict is Verdict.CLEAN and not findings.detection.triggers
+        assert began == ["search", *COPY] and given == [1]
+
+
+def test_a_stranger_far_above_its_copy_is_followed_afterwards() -> None:
+    doubtful = found((DOUBTFUL + CERTAIN) / 2, calibrated=False)
+    findings, began, given = audited(detect, doubtful, -1.5)
+    assert findings.verdict is Verdict.BACKDOORED and len(findings.detection.triggers) == 2
+    assert began == ["search", *COPY, "follow"] and given == [1]
+    findings, began, given = audited(purify, doubtful, -1.5)
+    assert began == ["search", *COPY, "follow", "unlearn", "verify: search"] and given == [1, 2]
+
+
+def test_a_certain_stranger_is_followed_first_and_one_copy_serves_twice() -> None:
+    certain = found(CERTAIN + 1, calibrated=False)
+    findings, began, given = audited(detect, certain, 0.0)
+    assert findings.verdict is Verdict.BACKDOORED
+    assert began == ["search", "follow", *COPY] and given == [2]
+    findings, began, given = audited(purify, certain, 0.0)
+    assert findings.verdict is Verdict.BACKDOORED and findings.detection.calibrated
+    assert began == ["search", "follow", "unlearn", "verify: search"] and given == [2]
+
+
+def test_a_measured_family_needs_no_copy() -> None:
+    for kind, later in ((detect, []), (purify, ["unlearn", "verify: search"])):
+        findings, began, _ = audited(kind, found(CERTAIN + 1, calibrated=True), 0.0)
+        assert findings.verdict is Verdict.BACKDOORED
+        assert began == ["search", "follow", *later]
