@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ from tests.benchmarks.tables.contents.table import Results, Table
 from tests.benchmarks.tables.encoders import read_zoos
 from tests.benchmarks.tables.images import ImageLibrary
 from tests.benchmarks.tables.markdown import MarkerMissing, replace_between_markers
+from tests.benchmarks.tables.poisoned import read_poisoned_sets
 from tests.benchmarks.tables.results import ResultStore
 from tests.benchmarks.tables.schedule import missing, run_cells
 from tests.benchmarks.tables.work import Workplace, work
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{options.data} lacks {names}, zips of class folders; name another folder with --data (make: DATA)."
         )
     chosen = [table for table in TABLES if not options.only or table.name in options.only]
-    bench = Bench(encoders, library, options.seeds)
+    bench = Bench(encoders, library, options.seeds, read_poisoned_sets(options.zoo))
     store = ResultStore(options.output)
     failed = 0 if options.render_only else _measure(chosen, bench, store, options)
     _render(chosen, bench, store, options)
@@ -74,7 +76,7 @@ def _measure(chosen: Sequence[Table], bench: Bench, store: ResultStore, options:
 
 def _by_seed(chosen: Sequence[Table], bench: Bench) -> list[Cell]:
     """All tables with the first seed, then with the second: what is there early is a whole table."""
-    smaller = (Bench(bench.encoders, bench.library, seeds) for seeds in range(1, bench.seeds + 1))
+    smaller = (replace(bench, seeds=seeds) for seeds in range(1, bench.seeds + 1))
     return [cell for bench in smaller for table in chosen for cell in table.cells(bench)]
 
 

@@ -10,6 +10,8 @@ from core.method_rows import DETECTION, PURIFICATION
 from tests.benchmarks.tables.cells import DetectionRun, Measurement, Purification
 from tests.benchmarks.tables.encoders import ZooEncoder
 from tests.benchmarks.tables.images import CleanImages, ImageLibrary
+from tests.benchmarks.tables.poison_cells import CleansingRun
+from tests.benchmarks.tables.poisoned import PoisonedSet
 
 HOLDING_RATE = 0.05
 """Clean images for a defence, as a share of the test half's size. SSLDefender: 5 %."""
@@ -19,6 +21,7 @@ MOVED_BY = ("bad-encoder", "drupe")
 """Attacks that move triggered images to one point whatever the classes: their backdoors act in any classifier."""
 
 DEFAULT: Mapping[str, Any] = {"method": "ssldefender"}
+CLEANSE: Mapping[str, Any] = {"method": "poison_cam"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Bench:
     encoders: tuple[ZooEncoder, ...]
     library: ImageLibrary
     seeds: int
+    poisoned: tuple[PoisonedSet, ...] = ()
 
     @property
     def detection_methods(self) -> tuple[str, ...]:
@@ -83,6 +87,11 @@ class Bench:
     ) -> Purification:
         found = self.detection(encoder, seed, detection, images)
         return Purification(found, self.measurement(encoder), values, verified)
+
+    def cleansing(
+        self, poisoned: PoisonedSet, seed: int, values: Mapping[str, Any] = CLEANSE, *, twin: bool = False
+    ) -> CleansingRun:
+        return CleansingRun(poisoned, values, seed, self._sets([poisoned.encoder.dataset]), twin)
 
     def _sets(self, datasets: Iterable[str]) -> dict[str, list[object]]:
         return {dataset: self.library.identity(dataset) for dataset in datasets}

@@ -15,6 +15,7 @@ from core.methods import Choice, Detect, Unlearn
 from core.training.checkpoints import fingerprint
 from tests.benchmarks.tables.encoders import ZooEncoder
 from tests.benchmarks.tables.images import CleanImages
+from tests.benchmarks.tables.poison_cells import CleansingRun, Retraining
 
 FORM = 1
 
@@ -33,11 +34,19 @@ class Measurement:
         return ()
 
     def identity(self) -> dict[str, Any]:
-        return {"kind": "measure", "encoder": self.encoder.sha256, "on": self.evaluated_on, "sets": self.sets}
+        triggers = [[backdoor.trigger.name, backdoor.target] for backdoor in self.encoder.backdoors]
+        return {
+            "kind": "measure",
+            "encoder": self.encoder.sha256,
+            "triggers": triggers,
+            "on": self.evaluated_on,
+            "sets": self.sets,
+        }
 
     @property
     def title(self) -> str:
-        return f"measure {self.encoder.name}"
+        by = ", ".join(backdoor.trigger.stem for backdoor in self.encoder.backdoors)
+        return f"measure {self.encoder.name}" + (f" with {by}" if by else "")
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ class Purification:
         return f"{how} {self.encoder.name} by {by}, {_clean(self.detection.images)}, seed {self.detection.seed}"
 
 
-Cell = Measurement | DetectionRun | Purification
+Cell = Measurement | DetectionRun | Purification | CleansingRun | Retraining
 
 
 def key(cell: Cell) -> str:

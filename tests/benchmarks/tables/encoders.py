@@ -83,7 +83,7 @@ def read_zoo(folder: Path) -> tuple[ZooEncoder, ...]:
     listed = [name for name, row in index.get("encoders", {}).items() if row["accepted"]]
     there = sorted(path.stem for path in folder.glob("*.safetensors"))
     names = [name for name in listed if name in there] + [name for name in there if name not in listed]
-    return tuple(_read(folder, name) for name in names if (folder / "truth" / f"{name}.json").is_file())
+    return tuple(read_encoder(folder, name) for name in names if (folder / "truth" / f"{name}.json").is_file())
 
 
 def attack_key(attack: str) -> str | None:
@@ -110,8 +110,10 @@ def trigger_kind(path: Path) -> str:
     return "spectral" if energy[:8].sum() > 0.9 * energy.sum() else "noise"
 
 
-def _read(folder: Path, name: str) -> ZooEncoder:
-    weights, truth = folder / f"{name}.safetensors", _json(folder / "truth" / f"{name}.json")
+def read_encoder(folder: Path, name: str, weights: Path | None = None) -> ZooEncoder:
+    """Encoder ``name`` of the zoo in ``folder``; ``weights`` where they lie elsewhere (a failed attack's)."""
+    weights = weights or folder / f"{name}.safetensors"
+    truth = _json(folder / "truth" / f"{name}.json")
     record = _json(folder / "records" / f"{name}.json")
     recipe: Mapping[str, Any] = record.get("recipe", {})
     origin = _json(folder / "records" / f"{recipe['base']}.json") if "base" in recipe else record

@@ -56,6 +56,10 @@ class ImageLibrary:
         halves = (self._path(dataset, ("train",)), self._path(dataset, _TEST_HALVES))
         return [[path.name, path.stat().st_size if path.is_file() else None] for path in halves]
 
+    def training_half(self, dataset: str) -> Path:
+        """The set's training images."""
+        return self._path(dataset, ("train",))
+
     def test_size(self, dataset: str) -> int:
         return _count(self._path(dataset, _TEST_HALVES))
 

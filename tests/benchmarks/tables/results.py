@@ -10,6 +10,7 @@ from typing import Any
 
 from core.zoo.record import write_json
 from tests.benchmarks.tables.cells import Cell, DetectionRun, key
+from tests.benchmarks.tables.poison_cells import CleansingRun
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class ResultStore:
     def path(self, cell: Cell) -> Path:
         return self.folder / "cells" / f"{key(cell)}.json"
 
-    def kept(self, cell: DetectionRun) -> Path:
-        """Where a detection is kept for the purifications that start from it."""
+    def kept(self, cell: DetectionRun | CleansingRun) -> Path:
+        """Where a detection is kept for the purifications that start from it, a keep list for the training."""
         return self.folder / "found" / f"{key(cell)}.safetensors"
 
     def read(self, cell: Cell) -> dict[str, Any] | None:
@@ -35,7 +36,11 @@ class ResultStore:
             document: dict[str, Any] = json.loads(self.path(cell).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        if isinstance(cell, DetectionRun) and document["problem"] is None and not self.kept(cell).is_file():
+        if (
+            isinstance(cell, DetectionRun | CleansingRun)
+            and document["problem"] is None
+            and not self.kept(cell).is_file()
+        ):
             return None
         return document
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
-import resource
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,11 +21,13 @@ from core.stage_clock import StageClock
 from core.training.checkpoints import versions
 from core.training.stopwatch import Stopwatch
 from core.types import Encoder
-from tests.benchmarks.tables import defence
+from tests.benchmarks.tables import defence, poison_work
 from tests.benchmarks.tables.cells import Cell, DetectionRun, Measurement, Purification
 from tests.benchmarks.tables.images import ImageLibrary
 from tests.benchmarks.tables.measurement import measure
+from tests.benchmarks.tables.poison_cells import CleansingRun, Retraining
 from tests.benchmarks.tables.results import ResultStore
+from tests.benchmarks.tables.spent import spent
 
 FORMAT = "encoder-audit-table-cell/1"
 
@@ -63,6 +63,8 @@ def work(cell: Cell, place: Workplace) -> dict[str, Any]:
 
 
 def _result(cell: Cell, place: Workplace) -> dict[str, Any]:
+    if isinstance(cell, Retraining):
+        return poison_work.retrain(cell, place.library, place.store, _run(), resolve_device(place.device))
     # The name of a zoo's encoder says what it is; a defence is told none.
     encoder = load_encoder(cell.encoder.weights, name="encoder").encoder.to(resolve_device(place.device)).eval()
     if isinstance(cell, Measurement):
@@ -71,6 +73,8 @@ def _result(cell: Cell, place: Workplace) -> dict[str, Any]:
         return {"measured": measured, **asdict(stopwatch.spent())}
     if isinstance(cell, DetectionRun):
         return _detect(cell, encoder, place)
+    if isinstance(cell, CleansingRun):
+        return poison_work.cleanse(cell, encoder, place.library, place.store, _run())
     return _purify(cell, encoder, place)
 
 
@@ -79,9 +83,9 @@ def _detect(cell: DetectionRun, encoder: Encoder, place: Workplace) -> dict[str,
     check_features(encoder, images)
     clock, stopwatch = StageClock(_run()), Stopwatch()
     found = defence.look(encoder, images, cell.choice(), clock, seed=cell.seed)
-    spent = _spent(stopwatch, clock, encoder)
+    cost = spent(stopwatch, clock, encoder)
     defence.save_detection(place.store.kept(cell), found)
-    return {**_detection(found), "images": len(images), **spent}
+    return {**_detection(found), "images": len(images), **cost}
 
 
 def _purify(cell: Purification, encoder: Encoder, place: Workplace) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def _purify(cell: Purification, encoder: Encoder, place: Workplace) -> dict[str,
     else:
         done = defence.unlearn_once(encoder, images, found, cell.choice(), clock, seed=seed)
     # Taken before the evaluation's images are in memory: what counts is what the method needs.
-    spent = _spent(stopwatch, clock, encoder)
+    cost = spent(stopwatch, clock, encoder)
     if done.encoder is encoder:
         measured = before["measured"]
     else:
@@ -115,7 +119,7 @@ def _purify(cell: Purification, encoder: Encoder, place: Workplace) -> dict[str,
         "verification": None if done.verification is None else _detection(done.verification),
         "images": len(images),
         "measured": measured,
-        **spent,
+        **cost,
     }
 
 
@@ -131,18 +135,6 @@ def _detection(found: Detection) -> dict[str, Any]:
             for each in found.triggers
         ],
         "reasons": list(found.reasons),
-    }
-
-
-def _spent(stopwatch: Stopwatch, clock: StageClock, encoder: Encoder) -> dict[str, Any]:
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-    on_gpu = encoder.device.type == "cuda"
-    return {
-        **asdict(stopwatch.spent()),
-        "peak_memory_mib": round(peak, 1),
-        "peak_gpu_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1) if on_gpu else None,
-        "stages": [asdict(time) for time in clock.times],
     }
 
 

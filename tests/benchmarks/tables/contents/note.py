@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.benchmarks.tables.cells import Cell, Purification
+from tests.benchmarks.tables.cells import Cell, Measurement, Purification
 from tests.benchmarks.tables.contents.table import Results
+from tests.benchmarks.tables.poison_cells import Retraining
 from tests.benchmarks.tables.schedule import with_needs
 
 
@@ -25,8 +26,7 @@ def note(cells: Iterable[Cell], results: Results) -> str:
     software = _distinct(f"Python {p['python']}, PyTorch {p['versions']['torch']}" for p in places)
     commits = _distinct(p["commit"] or "unknown" for p in places)
     counts = _distinct(str(document["images"]) for _, document in there if "images" in document)
-    seeds = _distinct(str(cell.detection.seed if isinstance(cell, Purification) else cell.seed)
-                      for cell, _ in there if hasattr(cell, "seed") or isinstance(cell, Purification))  # fmt: skip
+    seeds = _distinct(str(seed) for cell, _ in there if (seed := _seed(cell)) is not None)
     tests = {
         f"images of {name}: {part['fitted_on']:,} to fit the probe, {part['tested_on']:,} to test"
         for _, document in there
@@ -35,12 +35,20 @@ def note(cells: Iterable[Cell], results: Results) -> str:
     parts = [
         f"{len(there)} of {len(wanted)} runs measured on {machines}; {software}; commit {commits}",
         f"seed(s) {seeds}" if seeds else "",
-        f"{counts} clean images" if counts else "",
+        f"{counts} images" if counts else "",
         "; ".join(sorted(tests)),
     ]
     refused = sum(document["problem"] is not None for _, document in there)
     parts.append(f"{refused} refused" if refused else "")
     return ". ".join(part[0].upper() + part[1:] for part in parts if part) + "."
+
+
+def _seed(cell: Cell) -> int | None:
+    if isinstance(cell, Purification):
+        return cell.detection.seed
+    if isinstance(cell, Retraining):
+        return cell.cleansing.seed
+    return None if isinstance(cell, Measurement) else cell.seed
 
 
 def _distinct(words: Iterable[str]) -> str:

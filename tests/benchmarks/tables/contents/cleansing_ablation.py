@@ -1,0 +1,69 @@
+"""What PoisonCAM's choices are worth: one set, one parameter at a time (the paper's Figures 4, 5 and 10 to 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tests.benchmarks.tables import markdown
+from tests.benchmarks.tables.bench import Bench
+from tests.benchmarks.tables.cells import Cell
+from tests.benchmarks.tables.contents.note import note
+from tests.benchmarks.tables.contents.readings import numbers_of
+from tests.benchmarks.tables.contents.table import Results, Table
+from tests.benchmarks.tables.poison_cells import CleansingRun
+from tests.benchmarks.tables.poisoned import PoisonedSet
+from tests.benchmarks.tables.summary import text
+
+VARIANTS: Sequence[tuple[str, Mapping[str, Any]]] = (
+    ("default", {}),
+    ("preset paper, classifier as by default", {
+        "flip_images": 1000, "first_flips": 0, "groups_first": False, "unscored_as_cluster": False,
+        "half_precision": False, "positions": "random", "scale_all": True, "clusters": 1000,
+    }),
+    ("masking: interval", {"strategy": "interval"}),
+    ("masking: random", {"strategy": "random"}),
+    ("masks B: 64", {"masks": 64}),
+    ("masks B: 100", {"masks": 100}),
+    ("masks B: 1024", {"masks": 1024}),
+    ("window w: 6", {"window": 6}),
+    ("window w: 10", {"window": 10}),
+    ("window w: 12", {"window": 12}),
+    ("clusters l: 50", {"clusters": 50}),
+    ("clusters l: 100", {"clusters": 100}),
+    ("clusters l: 400", {"clusters": 400}),
+    ("poison set k: 5", {"poison_set": 5}),
+    ("poison set k: 50", {"poison_set": 50}),
+)  # fmt: skip
+
+REMARK = "The zoo's first poisoned set with a patch; every other parameter is the default."
+
+
+def _set(bench: Bench) -> PoisonedSet | None:
+    return next((each for each in bench.poisoned if each.encoder.trigger == "patch"), None)
+
+
+def _runs(bench: Bench, values: Mapping[str, Any]) -> list[CleansingRun]:
+    chosen = _set(bench)
+    if chosen is None:
+        return []
+    return [bench.cleansing(chosen, seed, {"method": "poison_cam", **values}) for seed in range(bench.seeds)]
+
+
+def _cells(bench: Bench) -> list[Cell]:
+    return [run for _, values in VARIANTS for run in _runs(bench, values)]
+
+
+def _render(bench: Bench, results: Results) -> str:
+    names = ("top_20", "top_50", "recall", "precision")
+    rows = []
+    for title, values in VARIANTS:
+        documents = [results.of(run) for run in _runs(bench, values)]
+        if documents:
+            numbers = [text(numbers_of(documents, name)) for name in names]
+            rows.append([title, *numbers, text(numbers_of(documents, "cpu_seconds"), 0)])
+    table = markdown.table(["variant", "top 20", "top 50", "recall", "precision", "CPU s"], rows) if rows else ""
+    return "\n\n".join(part for part in (table, note(_cells(bench), results), REMARK) if part)
+
+
+TABLE = Table("cleansing-ablation", _cells, _render)
