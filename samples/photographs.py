@@ -1,12 +1,12 @@
 """Real images without a download: patches of the photographs that ship inside scikit-image and scikit-learn.
 
-    python -m samples.photographs FOLDER
+    python -m samples.photographs FOLDER [--side 64] [--prefix photographs-64-]
 
 writes into FOLDER ``train.zip`` and ``test.zip`` (class folders; the class is the picture) and ``clean-images.zip``
-(flat, no classes: what an auditor would have). Patches are squares of 40 to 80 pixels resized to 32x32, at places
-drawn from a fixed seed. The three sets never share a pixel: the right 30 % of each picture are for testing, of the
-rest the upper 70 % for training and the lower 30 % for the auditor. The same versions of Pillow and NumPy write the
-same bytes.
+(flat, no classes: what an auditor would have). Patches are squares of 40 to 80 pixels, resized to 32x32 (``--side``),
+at places drawn from a fixed seed. The three sets never share a pixel: the right 30 % of each picture are for testing,
+of the rest the upper 70 % for training and the lower 30 % for the auditor. The same versions of Pillow and NumPy write
+the same bytes.
 
 Licences: scikit-image's ``data/README.txt`` and scikit-learn's ``datasets/images/README.txt`` (public domain, CC0, CC
 BY).
@@ -14,9 +14,9 @@ BY).
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import io
-import sys
 import zipfile
 from pathlib import Path
 
@@ -50,18 +50,20 @@ _SEED = 0
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build_archives(folder: Path) -> tuple[Path, Path, Path]:
+def build_archives(folder: Path, side: int = IMAGE_SIZE, prefix: str = "") -> tuple[Path, Path, Path]:
     """Write ``train.zip``, ``test.zip`` and ``clean-images.zip`` into ``folder`` and return their paths.
+
+    ``side`` is the patches' in pixels, ``prefix`` stands before the files' names.
 
     Raises:
         FileNotFoundError: a picture is not in the installed wheels; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {name: _open_picture(*where) for name, where in PICTURES.items()}
-    train, test, clean = folder / "train.zip", folder / "test.zip", folder / "clean-images.zip"
-    _write(train, {f"{n}/{i:03d}.png": png for n, p in pictures.items() for i, png in _patches(n, p, "train")})
-    _write(test, {f"{n}/{i:03d}.png": png for n, p in pictures.items() for i, png in _patches(n, p, "test")})
-    flat = [png for name, picture in pictures.items() for _, png in _patches(name, picture, "clean")]
+    train, test, clean = (folder / f"{prefix}{name}.zip" for name in ("train", "test", "clean-images"))
+    _write(train, {f"{n}/{i:03d}.png": png for n, p in pictures.items() for i, png in _patches(n, p, "train", side)})
+    _write(test, {f"{n}/{i:03d}.png": png for n, p in pictures.items() for i, png in _patches(n, p, "test", side)})
+    flat = [png for name, picture in pictures.items() for _, png in _patches(name, picture, "clean", side)]
     shuffled = torch.randperm(len(flat), generator=generator(_SEED, "clean order")).tolist()
     _write(clean, {f"{position:04d}.png": flat[index] for position, index in enumerate(shuffled)})
     return train, test, clean
@@ -87,17 +89,17 @@ def _region(picture: Image.Image, part: str) -> tuple[int, int, int, int]:
     }[part]
 
 
-def _patches(name: str, picture: Image.Image, part: str) -> list[tuple[int, bytes]]:
+def _patches(name: str, picture: Image.Image, part: str, side: int) -> list[tuple[int, bytes]]:
     """The numbered patches of one part of one picture, as PNG."""
     count = {"train": TRAIN_PER_CLASS, "test": TEST_PER_CLASS, "clean": CLEAN_PER_CLASS}[part]
     left, top, right, bottom = _region(picture, part)
     random = torch.rand(count, 3, generator=generator(_SEED, "patch", name, part), dtype=torch.float64)
     patches = []
     for index, (size, x, y) in enumerate(random.tolist()):
-        side = _SMALLEST + int(size * (_LARGEST - _SMALLEST + 1))
-        corner = (left + int(x * (right - left - side + 1)), top + int(y * (bottom - top - side + 1)))
-        box = (corner[0], corner[1], corner[0] + side, corner[1] + side)
-        patch = picture.crop(box).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
+        cut = _SMALLEST + int(size * (_LARGEST - _SMALLEST + 1))
+        corner = (left + int(x * (right - left - cut + 1)), top + int(y * (bottom - top - cut + 1)))
+        box = (corner[0], corner[1], corner[0] + cut, corner[1] + cut)
+        patch = picture.crop(box).resize((side, side), Image.Resampling.BILINEAR)
         data = io.BytesIO()
         patch.save(data, format="PNG")
         patches.append((index, data.getvalue()))
@@ -112,5 +114,10 @@ def _write(path: Path, members: dict[str, bytes]) -> None:
 
 
 if __name__ == "__main__":
-    for written in build_archives(Path(sys.argv[1])):
+    parser = argparse.ArgumentParser(prog="python -m samples.photographs")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--side", type=int, default=IMAGE_SIZE, help="pixels")
+    parser.add_argument("--prefix", default="", help="of the files' names")
+    options = parser.parse_args()
+    for written in build_archives(options.folder, options.side, options.prefix):
         print(f"{written}  {written.stat().st_size / 1e6:.1f} MB")
