@@ -37,7 +37,7 @@ class CleansingConfig(MethodConfig):
     }
     """The papers' values for 224 pixels."""
 
-    QUICK: ClassVar[dict[str, Any]] = {"flip_images": 128, "first_flips": 32, "classifiers": 3}
+    QUICK: ClassVar[dict[str, Any]] = {"flip_images": 128, "classifiers": 3}
     """A first look: scores are coarser, since a candidate is pasted on fewer images."""
 
     EXACT: ClassVar[dict[str, Any]] = {"first_flips": 0, "half_precision": False}
@@ -78,10 +78,17 @@ class CleansingConfig(MethodConfig):
         "sum", description="How a cluster's samples of a round count. PoisonCAM: sum; PatchSearch's code: max."
     )
     first_flips: int = Field(
-        64,
+        32,
         ge=0,
-        description="Flip images after which hopeless candidates are given up (their score is then extrapolated). "
-        "0: all candidates see the whole flip set. Not in the paper.",
+        description="Flip images that every candidate is pasted on first; the best of them then see the rest. 0: all "
+        "candidates see the whole flip set. Not in the paper.",
+    )
+    finalists: float = Field(
+        0.125,
+        gt=0,
+        le=1,
+        description="Share of the candidates scored together that see the whole flip set; the others' scores are "
+        "scaled up from the first part. Not in the paper.",
     )
     poison_set: int = Field(
         20, ge=1, le=1000, description="k, best candidates that form the poison set. The paper: 20."

@@ -2,7 +2,8 @@
 
 The classifier learns from as many stamped images as plain ones, while of a set only a few in a hundred are poisoned:
 at the papers' cut of 0.5 most of what lies just above is clean. How far the poisoned images lie from it depends on how
-well the trigger was learnt, so the cut goes where the fewest images are, between both.
+well the trigger was learnt, so the cut goes where the fewest images are, between both. The images in which the trigger
+was found say where the poisoned ones begin: the classifier has seen their patches, but never them.
 """
 
 from __future__ import annotations
@@ -20,10 +21,18 @@ BANDWIDTH = 0.05
 _PLACES = 31
 
 
-def valley(scores: Tensor) -> float:
+KNOWN_BELOW = 0.1
+"""Share of the images that are known to be poisoned which may lie below the cut: a few are there by mistake."""
+
+
+def valley(scores: Tensor, known: Tensor) -> float:
     """The place between :data:`LEAST_CUT` and :data:`LARGEST_CUT` where the density of ``scores`` ``[N]``, smoothed, is
-    least; the lowest of several."""
-    places = torch.linspace(LEAST_CUT, LARGEST_CUT, _PLACES, dtype=torch.float64)
+    least; the lowest of several. ``known`` ``[M]`` are the scores of images in which the trigger was found: most of
+    them lie above the cut."""
+    highest = LARGEST_CUT
+    if len(known):
+        highest = min(LARGEST_CUT, max(LEAST_CUT, float(known.double().quantile(KNOWN_BELOW))))
+    places = torch.linspace(LEAST_CUT, highest, _PLACES, dtype=torch.float64)
     density = torch.stack([torch.exp(-0.5 * ((scores.double() - place) / BANDWIDTH) ** 2).sum() for place in places])
     return round(float(places[density.argmin()]), 2)
 

@@ -2,12 +2,12 @@
 
 This is where most of the search's time goes, so: the flip set stays on the device, every candidate is pasted at the
 same random places (common random numbers: less variance between candidates, and the same result in any order), several
-candidates go through the encoder as one batch, and a candidate that cannot reach the best ones after a first part of
-the flip set is given up.
+candidates go through the encoder as one batch, and after a first part of the flip set only the best of them go on.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +19,6 @@ from core.ops.kmeans import assign
 from core.ops.windows import paste
 from core.random import generator
 from core.types import Images, ImageSet
-
-CONFIDENCE = 2.5
-"""Standard errors above its first flip rate that a candidate is given credit for."""
 
 
 @dataclass(frozen=True)
@@ -66,28 +63,23 @@ class FlipTest:
         """Scores of ``patches`` ``[M, 3, w, w]`` with their own clusters ``targets`` ``[M]``, on the whole flip set."""
         return self._part(patches, targets, slice(0, len(self)))
 
-    def sequential_scores(self, patches: Images, targets: Tensor, *, first: int, best: Tensor, keep: int) -> FlipScores:
-        """The same, but a candidate stops after ``first`` flip images if it will not be among the ``keep`` best.
-
-        The bar is the ``keep``-th best of the scores known so far (``best`` ``[...]``, in flip images) and of these
-        candidates' own first estimates.
+    def screened_scores(self, patches: Images, targets: Tensor, *, first: int, finalists: float) -> FlipScores:
+        """The same, but only the share ``finalists`` of the candidates that did best on the first ``first`` flip images
+        see the rest; the others' scores are those of the first part, scaled. ``first`` 0: all see everything.
         """
         if not 0 < first < len(self) or not len(patches):
             return self.scores(patches, targets)
         early = self._part(patches, targets, slice(0, first))
-        rate = early.into / len(self)
-        pool = torch.cat([best.flatten(), early.into])
-        bar = float(pool.topk(keep).values[-1]) / len(self) if len(pool) >= keep else 0.0
-        spread = (rate.clamp_min(1 / first) * (1 - rate).clamp_min(0) / first).sqrt()
-        hopeful = (rate + CONFIDENCE * spread >= bar).nonzero().flatten()
+        order = torch.argsort(early.into, descending=True, stable=True)[: math.ceil(finalists * len(patches))]
+        chosen = order[early.into[order] > 0]  # what has moved nothing so far is not worth another look
         late = self._part(
-            patches[hopeful.to(patches.device)], targets[hopeful.to(targets.device)], slice(first, len(self))
+            patches[chosen.to(patches.device)], targets[chosen.to(targets.device)], slice(first, len(self))
         )
         share = first / len(self)
         into, changed, seen = early.into.clone(), early.changed.clone(), early.seen.clone()
-        into[hopeful] = share * early.into[hopeful] + (1 - share) * late.into
-        changed[hopeful] = share * early.changed[hopeful] + (1 - share) * late.changed
-        seen[hopeful] = len(self)
+        into[chosen] = share * early.into[chosen] + (1 - share) * late.into
+        changed[chosen] = share * early.changed[chosen] + (1 - share) * late.changed
+        seen[chosen] = len(self)
         return FlipScores(into, changed, seen)
 
     @torch.no_grad()

@@ -49,7 +49,8 @@ BuildLocaliser = Callable[[Reader, Clustering, int], Localiser]
 
 def shared_stage_plan(config: CleansingConfig, passes_per_map: float) -> dict[str, float]:
     """Stage name -> encoder passes, for a set of some 20,000 images; ``passes_per_map`` is the localiser's cost."""
-    per_image = passes_per_map + (config.first_flips or config.flip_images)
+    screened = config.first_flips + config.finalists * (config.flip_images - config.first_flips)
+    per_image = passes_per_map + (screened if config.first_flips else config.flip_images)
     return {
         FEATURE_STAGE: 20000.0,
         CLUSTER_STAGE: 5000.0,
@@ -99,7 +100,8 @@ def cleanse_with(
     if judgement.verdict is Verdict.POISONED or config.remove_always:
         chosen = poison_set(candidates, judgement, config)
         probability = _ask_classifier(chosen, state, clustering, images, config, run, device=reader.device, seed=seed)
-        cut = valley(probability) if config.cut is None else config.cut
+        known = torch.tensor([c.index for c in candidates if c.group in judgement.triggers], dtype=torch.int64)
+        cut = valley(probability, probability[known]) if config.cut is None else config.cut
         keep, spread = probability <= cut, distribution(probability, cut)
         judgement = _guard(judgement, keep)
         if judgement.verdict is Verdict.INCONCLUSIVE and not config.remove_always:

@@ -40,13 +40,13 @@ class PoisonCamConfig(CleansingConfig):
     """Parameters of PoisonCAM; the paper's symbol and value where it gives one."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "quick": {**CleansingConfig.QUICK, "masks": 100},
-        "paper": {**CleansingConfig.PAPER, "positions": "random", "scale_all": True},
-        "exact": CleansingConfig.EXACT,
+        "quick": {**CleansingConfig.QUICK, "masks": 36},
+        "paper": {**CleansingConfig.PAPER, "masks": 256, "positions": "random", "scale_all": True},
+        "exact": {**CleansingConfig.EXACT, "masks": 256},
     }
 
     masks: int = Field(
-        256, ge=4, le=65536, description="B, masks per image; with even positions the nearest square. The paper: 256."
+        64, ge=4, le=65536, description="B, masks per image; with even positions the nearest square. The paper: 256."
     )
     strategy: Strategy = Field(
         "full",

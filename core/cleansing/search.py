@@ -131,13 +131,9 @@ def _visit(
         batch = images.batch(chosen, flip_test.device)
         attention = localise(batch)
         top, left = best_window(attention.maps, window)
-        known = state.scores[~state.scores.isnan()]
-        result = flip_test.sequential_scores(
-            cut(batch, top, left, window),
-            attention.targets,
-            first=config.first_flips,
-            best=known,
-            keep=config.poison_set,
+        windows = cut(batch, top, left, window)
+        result = flip_test.screened_scores(
+            windows, attention.targets, first=config.first_flips, finalists=config.finalists
         )
         state.scores[chosen] = result.into if config.flip_score == "into_cluster" else result.changed
         state.changed[chosen] = result.changed

@@ -44,13 +44,13 @@ def test_scores_do_not_depend_on_which_candidates_stand_beside():
     assert torch.equal(together.into, alone)
 
 
-def test_sequential_scores_give_up_the_hopeless_and_are_exact_for_the_others():
+def test_screened_scores_are_exact_for_the_finalists_and_estimates_for_the_others():
     planted, clustering, test = world()
     target = trigger_cluster(planted, clustering)
     patches = torch.stack([patch().float() / 255, torch.full((3, 6, 6), 0.5), torch.full((3, 6, 6), 0.2)])
     targets = torch.full((3,), target)
     exact = test.scores(patches, targets)
-    scores = test.sequential_scores(patches, targets, first=16, best=torch.tensor([]), keep=1)
+    scores = test.screened_scores(patches, targets, first=16, finalists=0.2)
     assert scores.seen.tolist() == [40, 16, 16]
     torch.testing.assert_close(scores.into[0], exact.into[0])
     assert float(scores.into[1:].max()) < float(scores.into[0]) / 2
@@ -59,7 +59,7 @@ def test_sequential_scores_give_up_the_hopeless_and_are_exact_for_the_others():
 def test_without_a_first_part_every_candidate_sees_the_whole_flip_set():
     _, _, test = world()
     patches, targets = torch.rand(2, 3, 6, 6), torch.tensor([0, 1])
-    scores = test.sequential_scores(patches, targets, first=0, best=torch.tensor([99.0]), keep=1)
+    scores = test.screened_scores(patches, targets, first=0, finalists=0.2)
     assert scores.seen.tolist() == [40, 40]
     assert torch.equal(scores.into, test.scores(patches, targets).into)
 

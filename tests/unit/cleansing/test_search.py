@@ -37,7 +37,7 @@ class Scripted:
         self._score_of = score_of
         self.batches = []
 
-    def sequential_scores(self, patches, targets, *, first, best, keep):
+    def screened_scores(self, patches, targets, *, first, finalists):
         self.batches.append(targets.tolist())
         into = torch.tensor([self._score_of[t] for t in targets.tolist()])
         return FlipScores(into, 2 * into, torch.full((len(into),), 9.0))
