@@ -13,7 +13,7 @@ INDEX_FORMAT = "encoder-audit-zoo-index/1"
 TABLE_BEGINS, TABLE_ENDS = "<!-- table -->", "<!-- /table -->"
 _HEADINGS = (
     "encoder", "trained by", "architecture", "attack", "ACC", "ACC 1 %", "ASR", "base", "net", "ASR 1 %", "net 1 %",
-    "epochs", "seconds", "CPU s", "images/s", "filed as",
+    "net kNN", "epochs", "seconds", "CPU s", "images/s", "filed as",
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def write_index(shop: Workshop) -> None:
 def table(shop: Workshop) -> str:
     """The zoo as a Markdown table: rates in per cent, net in points over the clean reference."""
     rows = [_row(shop, record) for record in records(shop)]
-    lines = [_line(_HEADINGS), _line(["---"] * 4 + ["---:"] * 11 + ["---"])]
+    lines = [_line(_HEADINGS), _line(["---"] * 4 + ["---:"] * 12 + ["---"])]
     return "\n".join([*lines, *(_line(row) for row in rows)]) + "\n"
 
 
@@ -61,7 +61,7 @@ def _row(shop: Workshop, record: EncoderRecord) -> list[str]:
     entry = next(entry for entry in shop.recipe.encoders if entry.name == record.name)
     origin = entry if entry.base is None else next(e for e in shop.recipe.encoders if e.name == entry.base)
     assert origin.card is not None and origin.training is not None
-    full, few = (_probe(record, name) for name in ("linear", "linear-1pct"))
+    full, few, near = (_probe(record, name) for name in ("linear", "linear-1pct", "knn"))
     attack = "" if record.attack is None else str(record.attack["method"])
     filed = "clean" if record.attack is None else "backdoored" if record.accepted else "failed attack"
     return [
@@ -76,6 +76,7 @@ def _row(shop: Workshop, record: EncoderRecord) -> list[str]:
         _net(full),
         _rate(few, "asr"),
         _net(few),
+        _net(near),
         "" if record.epochs is None else f"{record.epochs:g}",
         f"{record.seconds:.0f}",
         "" if record.cpu_seconds is None else f"{record.cpu_seconds:.0f}",
