@@ -53,9 +53,9 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command in ``arguments`` and give its exit code; no exception gets out."""
     as_json = _wants_json(arguments)
+    # Without a command the help is shown; that answers no question, so it must not end in 0.
+    words = list(arguments) or ["--help"]
     try:
-        # Without a command the help is shown; that answers no question, so it must not end in 0.
-        words = list(arguments) or ["--help"]
         answer = build_app(words)(args=words, prog_name="encoder-audit", standalone_mode=False)
         if answer == ExitCode.INTERRUPTED:  # what the library below makes of Ctrl-C
             raise KeyboardInterrupt
@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
         print_problem(_usage(error), as_json=as_json)
         return ExitCode.USAGE
     except (KeyboardInterrupt, Cancelled, typer.Abort):
-        print_problem(_INTERRUPTED, as_json=as_json)
+        print_problem(_interruption(words), as_json=as_json)
         return ExitCode.INTERRUPTED
     except SystemExit:
         # The library below leaves with 1, our "backdoored" and "poisoned", when standard output is closed early.
@@ -146,13 +146,19 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
 
 
-_INTERRUPTED = Problem(
-    "interrupted",
-    field="audit",
-    found="it was interrupted",
-    expected="to run to its end",
-    action="Nothing was written; start it again.",
-)
+_RESUMABLE = ("cleanse", "pretrain", "zoo")
+"""Commands that keep what they have done so far."""
+
+
+def _interruption(words: Sequence[str]) -> Problem:
+    kept = "What was done is kept; the same command goes on from there."
+    return Problem(
+        "interrupted",
+        field=words[0],
+        found="it was interrupted",
+        expected="to run to its end",
+        action=kept if words[0] in _RESUMABLE else "Nothing was written; start it again.",
+    )
 
 
 def _usage(error: TyperException) -> Problem:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,21 @@ def test_every_failure_is_one_json_object_and_leaves_nothing(
     assert json.loads(written.out)["error"]["code"] == name
     assert "Traceback" not in written.err
     assert list(workplace.iterdir()) == [workplace / "encoder.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [("cleanse", "is kept"), ("zoo", "is kept"), ("pretrain", "is kept"), ("purify", "Nothing was written")],
+)
+def test_an_interruption_says_what_became_of_the_work(
+    command: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(words: Sequence[str]) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("core.cli.app.build_app", interrupted)
+    assert run([command, "anything"]) == 130
+    assert expected in capsys.readouterr().err
 
 
 def test_debug_shows_where_it_happened(
