@@ -4,7 +4,6 @@ import torch
 
 from core.cleansing.cut import LARGEST_CUT, LEAST_CUT, distribution, valley
 
-
 NOTHING_KNOWN = torch.tensor([])
 
 
