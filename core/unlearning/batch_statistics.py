@@ -1,0 +1,33 @@
+"""BatchNorm's running statistics, taken anew."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from core.types import Encoder, Images
+
+
+@torch.no_grad()
+def clean_statistics(encoder: Encoder, images: Images, batch_size: int) -> None:
+    """Set the running mean and variance of every BatchNorm layer of ``encoder`` to those of ``images`` ``[N, 3, H, W]``
+    and their mirror images, averaged over batches. In place; weights stay, and so does the mode of every layer."""
+    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    layers = [layer for layer in layers if layer.track_running_stats]
+    if not layers:
+        return
+    modes = {module: module.training for module in encoder.modules()}
+    momenta = [layer.momentum for layer in layers]
+    encoder.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # every batch counts alike
+        layer.train()
+    # Parts of equal size: a last batch of a few images would count as much as a full one.
+    parts = max(1, len(images) // batch_size)
+    for part in images.chunk(parts):
+        encoder(torch.cat([part, part.flip(3)]).contiguous(memory_format=torch.channels_last))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    for module, training in modes.items():
+        module.training = training
