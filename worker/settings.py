@@ -25,7 +25,7 @@ class WorkerSettings(BaseSettings):
     )
     worker_slots: int = Field(default=1, ge=1, le=64, description="audits at a time; 1 on a GPU")
     cpu_threads: int | None = Field(
-        default=None, ge=1, le=1024, description="threads per slot; absent: the machine's cores divided by the slots"
+        default=None, ge=1, le=1024, description="threads per slot; absent: all cores but one, divided by the slots"
     )
     worker_audits_per_process: int = Field(
         default=20,
@@ -58,8 +58,12 @@ class WorkerSettings(BaseSettings):
 
     @property
     def threads(self) -> int:
-        """CPU threads of one slot."""
-        return self.cpu_threads or max(1, (os.cpu_count() or 1) // self.worker_slots)
+        """CPU threads of one slot.
+
+        One core is left to everything else: a step of PyTorch waits for its slowest thread, and where a database or the
+        API takes the last core for a moment, all the others spin.
+        """
+        return self.cpu_threads or max(1, ((os.cpu_count() or 1) - 1) // self.worker_slots)
 
 
 def load_worker_settings() -> WorkerSettings:

@@ -8,8 +8,11 @@ from api.storage.settings import SettingsError
 from worker.settings import load_worker_settings
 
 
-def test_threads_are_shared_among_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_shared_among_slots_and_one_core_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert load_worker_settings().threads == 1
     monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert load_worker_settings().threads == 7
     monkeypatch.setenv("WORKER_SLOTS", "3")
     assert load_worker_settings().threads == 2
     monkeypatch.setenv("CPU_THREADS", "5")
