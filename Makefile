@@ -27,8 +27,8 @@ demo: $(STAMP) ## Audit a really backdoored encoder through the real service, an
 	$(BIN)/python -m samples.demo
 
 test: $(STAMP) ## Unit, contract, integration and end-to-end tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile tests/unit
-	$(BIN)/python -m pytest -q tests/contract tests/integration tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile tests/unit tests/contract
+	$(BIN)/python -m pytest -q tests/integration tests/e2e
 
 check: $(STAMP) ## Format, lint, types, import rules, drift of generated files, migrations against tables
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.storage.settings import SettingsError, describe_settings_errors
+from core.threads import spare_threads
 
 
 class WorkerSettings(BaseSettings):
@@ -58,12 +59,8 @@ class WorkerSettings(BaseSettings):
 
     @property
     def threads(self) -> int:
-        """CPU threads of one slot.
-
-        One core is left to everything else: a step of PyTorch waits for its slowest thread, and where a database or the
-        API takes the last core for a moment, all the others spin.
-        """
-        return self.cpu_threads or max(1, ((os.cpu_count() or 1) - 1) // self.worker_slots)
+        """CPU threads of one slot."""
+        return self.cpu_threads or spare_threads(self.worker_slots)
 
 
 def load_worker_settings() -> WorkerSettings:

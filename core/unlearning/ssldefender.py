@@ -106,6 +106,9 @@ class UnlearningConfig(GuardedConfig):
     crop: float = Field(
         0.6, gt=0, le=1, description="Smallest area of the random crop of clean images. Not in the paper."
     )
+    towards: Literal["student", "teacher"] = Field(
+        "student", description="Whose clean feature a triggered image is led to. The paper: the student's."
+    )
 
 
 def stage_plan(config: UnlearningConfig) -> dict[str, float]:
@@ -170,6 +173,8 @@ def _loss(
             taught: Features = teacher(clean.contiguous(memory_format=torch.channels_last))
     of_clean, of_triggered = features.float().chunk(2)
     anchor = of_clean.detach() if config.detach_clean else of_clean
+    if config.towards == "teacher":
+        anchor = taught.float()
     if config.distance == "paired_cosine":
         away, drift = _paired_distance(of_triggered, anchor), _paired_distance(of_clean, taught.float())
     else:

@@ -9,9 +9,9 @@ from worker.settings import load_worker_settings
 
 
 def test_threads_are_shared_among_slots_and_one_core_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(2)), raising=False)
     assert load_worker_settings().threads == 1
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
     assert load_worker_settings().threads == 7
     monkeypatch.setenv("WORKER_SLOTS", "3")
     assert load_worker_settings().threads == 2
