@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.triggers.additive import AdditiveTrigger
@@ -24,6 +26,22 @@ class RecoveredTrigger:
     size: float
     size_unit: str
     target: int = 0
+
+
+def few_of_each(triggers: Sequence[RecoveredTrigger], most: int = 2) -> tuple[RecoveredTrigger, ...]:
+    """``triggers`` without those of a target of whose kind ``most`` stand before them.
+
+    A dozen windows that lead to one embedding teach an unlearning little that two do not, and it has to give up what
+    lies under each of them: on the zoo that cost half a point of accuracy and drew steps from the true trigger.
+    """
+    kept: list[RecoveredTrigger] = []
+    seen: Counter[tuple[int, str]] = Counter()
+    for trigger in triggers:
+        kind = (trigger.target, trigger.hypothesis)
+        seen[kind] += 1
+        if seen[kind] <= most:
+            kept.append(trigger)
+    return tuple(kept)
 
 
 @dataclass(frozen=True)

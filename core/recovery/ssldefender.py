@@ -31,7 +31,7 @@ from core.config import MethodConfig
 from core.errors import AuditFailed
 from core.ops.cosine import mean_direction
 from core.random import generator
-from core.recovery.detection import Detection, RecoveredTrigger
+from core.recovery.detection import Detection, RecoveredTrigger, few_of_each
 from core.recovery.forward import features_in_chunks, frozen
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern
 from core.recovery.nulls import remaining_gap
@@ -174,7 +174,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         judged.threshold,
         (*judged.reasons, *yardstick.caveats),
         results,
-        tuple(_recovered(candidate, number) for number, group in enumerate(groups) for candidate in group),
+        few_of_each([_recovered(c, number) for number, group in enumerate(groups) for c in group]),
         floor,
         UNTESTED,
         calibrated=not yardstick.caveats,
@@ -195,7 +195,7 @@ def follow(
         budget = _target_budget(config)
         towards = recover_towards(network, search_images, held_back, target, budget, run, number=number, seed=seed)
         triggers += [*group, *(_recovered(candidate, number) for candidate in towards)]
-    return replace(found, triggers=tuple(triggers), unfollowed=0)
+    return replace(found, triggers=few_of_each(triggers), unfollowed=0)
 
 
 def clean_scores(

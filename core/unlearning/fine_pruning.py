@@ -40,14 +40,17 @@ _HELD_BACK = 256
 class FinePruningConfig(FineTuningConfig):
     """Parameters of fine-pruning; BackdoorBench's value where it has one."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"backdoorbench": {"learning_rate": 0.01}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
+    learning_rate: float = Field(
+        0.01, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. BackdoorBench: 0.01."
+    )
     steps: int = Field(100, ge=1, le=20000, description="Steps of fine-tuning. BackdoorBench: at most 100 epochs.")
     prune_steps: int = Field(
         100, ge=1, le=1000, description="Equal steps in which all channels would be cut. BackdoorBench: 100 (1 % each)."
     )
     floor: float = Field(
-        0.95,
+        0.85,
         gt=0,
         lt=1,
         description="Cutting stops before the mean cosine of held-back clean features to the input encoder's falls "

@@ -48,6 +48,7 @@ class FineTuningConfig(CleanTrainingConfig):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"unanchored": {"anchor_weight": 0.0}}
 
+    learning_rate: float = Field(0.03, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed.")
     anchor_weight: float = Field(
         5.0, ge=0, description="Weight of 1 - cosine to the input encoder's feature; 0: plain contrastive fine-tuning."
     )

@@ -41,10 +41,10 @@ class NeuralCleanseConfig(CleanTrainingConfig):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     learning_rate: float = Field(
-        0.01, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. BackdoorBench: 0.01."
+        0.08, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. BackdoorBench: 0.01."
     )
     stamped: float = Field(
-        0.2, gt=0, le=1, description="Share of a step's images that carry the trigger. Neural Cleanse: 0.2."
+        0.5, gt=0, le=1, description="Share of a step's images that carry the trigger. Neural Cleanse: 0.2."
     )
 
 

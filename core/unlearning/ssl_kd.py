@@ -40,6 +40,8 @@ class SslKdConfig(TaughtConfig):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
+    learning_rate: float = Field(0.01, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed.")
+    teacher_learning_rate: float = Field(0.01, gt=0, le=1, description="SGD rate of the teacher's fine-tuning.")
     contrastive_weight: float = Field(
         1.0, ge=0, description="c, weight of NT-Xent between the student's and the teacher's views. No value published."
     )

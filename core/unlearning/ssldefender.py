@@ -15,7 +15,10 @@ Deviations from the paper, each a parameter (preset ``paper`` restores the print
 * The teacher is the frozen input encoder, not a fine-tuned copy: it only ever sees clean images.
 * Every image of a step gets a trigger drawn afresh from all recovered ones, moved by up to ``jitter`` pixels; triggers
   that still pull features towards the backdoor are drawn more often.
-* BatchNorm's statistics are taken anew from clean images in the end: during training half of every batch is triggered.
+* The goal of triggered images is the teacher's clean feature at first and moves to the student's (``lead_in``).
+* A training whose clean features run away is set back to its last good weights and goes on at half the rate.
+* BatchNorm is frozen; where it is not, its statistics are taken anew from clean images in the end: during training half
+  of every batch is triggered.
 """
 
 from __future__ import annotations
@@ -47,6 +50,9 @@ from core.unlearning.utility import HeldBack, hold_back
 from core.unlearning.utility_guard import GuardedConfig, UtilityGuard
 
 STAGE = "unlearn"
+MOST_RETREATS = 3
+"""How often a training whose clean features ran away goes back and on at half the rate, before it stops. Which rate an
+encoder bears depends on the scale of its weights, which BatchNorm hides."""
 LEAST_SHARE = 2e-4
 """Added to the square of every trigger's pull (a cosine, about 0.5 at first), so that none is forgotten altogether.
 The square puts most of a step on the one trigger that holds out: an opaque patch does, among patterns that give way."""
@@ -63,8 +69,8 @@ class UnlearningConfig(GuardedConfig):
             "steps": 200,
             "batch_size": 256,
             "learning_rate": 1e-3,
-            "train_batch_norm": False,
             "unlearn_weight": 0.5,
+            "lead_in": 0.0,
         },
     }
 
@@ -99,15 +105,18 @@ class UnlearningConfig(GuardedConfig):
         "The paper fine-tunes and gives no recipe.",
     )
     train_batch_norm: bool = Field(
-        True,
-        description="Let BatchNorm statistics and weights follow. The paper does not say; frozen costs more accuracy.",
+        False, description="Let BatchNorm's statistics and weights follow. The paper does not say."
     )
     jitter: int = Field(1, ge=0, le=16, description="Pixels by which a trigger is moved at random. Not in the paper.")
     crop: float = Field(
         0.6, gt=0, le=1, description="Smallest area of the random crop of clean images. Not in the paper."
     )
-    towards: Literal["student", "teacher"] = Field(
-        "student", description="Whose clean feature a triggered image is led to. The paper: the student's."
+    lead_in: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the steps over which the goal of triggered images moves from the teacher's clean "
+        "features to the student's. The paper: 0, the student's from the first step.",
     )
 
 
@@ -137,11 +146,13 @@ def unlearn(
     for step in run.steps(STAGE, config.steps, state=progress):
         if progress.guard.stopped:
             break
-        warm_then_cosine(state.optimiser, config.learning_rate, step, config.steps)
+        rate = config.learning_rate * 0.5**progress.guard.retreats
+        warm_then_cosine(state.optimiser, rate, step, config.steps)
         random = generator(seed, STAGE, "draw", step)
         clean = _view(train[batch_indices(len(train), config.batch_size, seed, STAGE, step)], config, random)
         triggered = stamp_each(clean, triggers, progress.weights, config.jitter, random)
-        loss = _loss(student, teacher, clean, triggered, config, random)
+        own = own_share(step / config.steps, config.lead_in)
+        loss = _loss(student, teacher, clean, triggered, own, config, random)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         state.optimiser.step()
@@ -149,6 +160,9 @@ def unlearn(
         run.log(loss=progress.history[-1])
         if progress.guard.is_due(step, config.steps):
             progress.guard.look(step + 1)
+            if progress.guard.stopped and progress.guard.retreats < MOST_RETREATS:
+                progress.guard.retreat()
+                state.optimiser.state.clear()  # the momentum that led astray
             progress.weights = measured.pulls(student).square() + LEAST_SHARE
     if config.train_batch_norm and not progress.guard.stopped:
         clean_statistics(student, train, config.batch_size)
@@ -162,10 +176,12 @@ def _loss(
     teacher: Encoder,
     clean: Images,
     triggered: Images,
+    own: float,
     config: UnlearningConfig,
     random: torch.Generator,
 ) -> Tensor:
-    """alpha d(S(x), S(x')) + beta d(S(x), T(x)); both halves go through the student as one batch."""
+    """alpha d(S(x), S(x')) + beta d(S(x), T(x)); both halves go through the student as one batch. Below 1, ``own`` is
+    the student's share of the goal that S(x') is led to, and the rest is T(x)."""
     with mixed_precision(student.device, student):
         both = torch.cat([clean, triggered]).contiguous(memory_format=torch.channels_last)
         features: Features = student(both)
@@ -173,8 +189,8 @@ def _loss(
             taught: Features = teacher(clean.contiguous(memory_format=torch.channels_last))
     of_clean, of_triggered = features.float().chunk(2)
     anchor = of_clean.detach() if config.detach_clean else of_clean
-    if config.towards == "teacher":
-        anchor = taught.float()
+    if own < 1:
+        anchor = own * unit(anchor) + (1 - own) * unit(taught.float())
     if config.distance == "paired_cosine":
         away, drift = _paired_distance(of_triggered, anchor), _paired_distance(of_clean, taught.float())
     else:
@@ -182,6 +198,15 @@ def _loss(
         away = _sliced_distance(of_triggered, anchor, directions)
         drift = _sliced_distance(of_clean, taught.float(), directions)
     return config.unlearn_weight * away + config.distil_weight * drift
+
+
+def own_share(done: float, lead_in: float) -> float:
+    """The student's share of the goal after a share ``done`` of the steps: 0 up to a third of ``lead_in``, then more.
+
+    A student that chases its own features from the start may run away from the teacher's within ten steps: the first
+    large steps move the clean features along.
+    """
+    return 1.0 if lead_in == 0 else min(1.0, max(0.0, 1.5 * done / lead_in - 0.5))
 
 
 def _paired_distance(first: Features, second: Features) -> Tensor:

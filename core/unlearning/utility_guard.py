@@ -42,6 +42,7 @@ class UtilityGuard:
         self._good = self._weights()
         self._good_steps = 0
         self._reason: str | None = None
+        self.retreats = 0
 
     @property
     def stopped(self) -> bool:
@@ -66,18 +67,35 @@ class UtilityGuard:
         else:
             self._good, self._good_steps = self._weights(), steps
 
+    def retreat(self) -> None:
+        """After a look that stopped it: give the student its last good weights back, for a training that goes on from
+        there more carefully."""
+        self._student.load_state_dict(self._good)
+        self._reason = None
+        self.retreats += 1
+
     def settle(self) -> tuple[str, ...]:
         """At the end: give the student its last good weights back if training was stopped; what to say about it."""
-        if self._reason is None:
-            return ()
-        self._student.load_state_dict(self._good)
-        return (f"{self._reason}. The weights are those after {self._good_steps} steps.",)
+        notes = []
+        if self.retreats:
+            times = "Once" if self.retreats == 1 else f"{self.retreats} times"
+            notes.append(f"{times} clean features moved too far: training went back, and on at half the rate.")
+        if self._reason is not None:
+            self._student.load_state_dict(self._good)
+            notes.append(f"{self._reason}. The weights are those after {self._good_steps} steps.")
+        return tuple(notes)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"good": dict(self._good), "steps": self._good_steps, "reason": self._reason}
+        return {
+            "good": dict(self._good),
+            "steps": self._good_steps,
+            "reason": self._reason,
+            "retreats": self.retreats,
+        }
 
     def load_state_dict(self, state: Any) -> None:
         self._good, self._good_steps, self._reason = dict(state["good"]), state["steps"], state["reason"]
+        self.retreats = state["retreats"]
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self._student.state_dict().items()}

@@ -7,10 +7,10 @@ import torch
 from core.errors import UsageError
 from core.ops.cosine import similarity_to
 from core.run import QuietRun
-from core.unlearning.ssldefender import UnlearningConfig, unlearn
+from core.unlearning.ssldefender import UnlearningConfig, own_share, unlearn
 from tests.planted import planted_additive, planted_images, planted_patch
 
-QUICK = UnlearningConfig(steps=60, batch_size=32, jitter=0, crop=0.9)
+QUICK = UnlearningConfig(steps=60, batch_size=32, jitter=0, crop=0.9, learning_rate=0.01)
 
 
 @pytest.mark.parametrize("plant", [planted_patch, planted_additive])
@@ -50,8 +50,31 @@ def test_the_guard_stops_when_clean_features_run_away() -> None:
         update={"learning_rate": 1.0, "distil_weight": 0.0, "detach_clean": False, "max_drift": 0.001}
     )
     result = unlearn(planted.encoder, images, [planted.trigger], wild, QuietRun(), seed=0)
-    assert result.steps < 60
-    assert "Stopped after" in result.notes[0]
+    assert result.steps < 60 and result.drift <= 0.001
+    assert "Stopped after" in result.notes[-1]
+
+
+def test_the_goal_moves_from_the_teachers_features_to_the_students() -> None:
+    shares = [own_share(step / 30, 0.6) for step in range(30)]
+    assert shares[:6] == [0.0] * 6 and shares[18:] == [1.0] * 12
+    assert all(0 < share < 1 for share in shares[7:18]) and shares == sorted(shares)
+    assert {own_share(step / 30, 0.0) for step in range(30)} == {1.0}
+
+
+def test_led_to_the_teacher_first_it_ends_elsewhere() -> None:
+    planted, images = planted_patch(), planted_images(64)
+    one, other = (
+        unlearn(
+            planted.encoder,
+            images,
+            [planted.trigger],
+            QUICK.model_copy(update={"steps": 6, "lead_in": lead_in}),
+            QuietRun(),
+            seed=0,
+        ).student.state_dict()
+        for lead_in in (0.0, 1.0)
+    )
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_no_triggers_is_a_usage_error() -> None:
