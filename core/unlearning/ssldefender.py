@@ -159,8 +159,8 @@ def unlearn(
         progress.history.append(require_finite(loss, step))
         run.log(loss=progress.history[-1])
         if progress.guard.is_due(step, config.steps):
-            progress.guard.look(step + 1)
-            if progress.guard.stopped and progress.guard.retreats < MOST_RETREATS:
+            within_limits = progress.guard.look(step + 1)
+            if not within_limits and progress.guard.retreats < MOST_RETREATS:
                 progress.guard.retreat()
                 state.optimiser.state.clear()  # the momentum that led astray
             progress.weights = measured.pulls(student).square() + LEAST_SHARE

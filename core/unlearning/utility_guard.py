@@ -53,8 +53,8 @@ class UtilityGuard:
         """Whether to look after ``step`` of ``total``; after the last one always."""
         return step % LOOK_EVERY == LOOK_EVERY - 1 or step == total - 1
 
-    def look(self, steps: int) -> None:
-        """Measure the student after ``steps`` steps of training: keep its weights, or stop."""
+    def look(self, steps: int) -> bool:
+        """Measure the student after ``steps`` steps of training: keep its weights, or stop. Whether it goes on."""
         utility, limits = self._held_back.utility(self._student), self._limits
         # Not "drift > limit": a drift that is not a number must stop as well.
         if not utility.drift <= limits.max_drift:
@@ -66,6 +66,7 @@ class UtilityGuard:
             )
         else:
             self._good, self._good_steps = self._weights(), steps
+        return self._reason is None
 
     def retreat(self) -> None:
         """After a look that stopped it: give the student its last good weights back, for a training that goes on from
