@@ -114,9 +114,9 @@ class UnlearningConfig(GuardedConfig):
     lead_in: float = Field(
         0.5,
         ge=0,
-        le=1,
+        le=3,
         description="Share of the steps over which the goal of triggered images moves from the teacher's clean "
-        "features to the student's. The paper: 0, the student's from the first step.",
+        "features to the student's; 3: the teacher's throughout. The paper: 0, the student's from the first step.",
     )
 
 

@@ -59,6 +59,7 @@ def test_the_goal_moves_from_the_teachers_features_to_the_students() -> None:
     assert shares[:6] == [0.0] * 6 and shares[18:] == [1.0] * 12
     assert all(0 < share < 1 for share in shares[7:18]) and shares == sorted(shares)
     assert {own_share(step / 30, 0.0) for step in range(30)} == {1.0}
+    assert {own_share(step / 30, 3.0) for step in range(30)} == {0.0}
 
 
 def test_led_to_the_teacher_first_it_ends_elsewhere() -> None:
