@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from core.cli.console_run import ConsoleRun
-from core.threads import spare_threads
 
 if TYPE_CHECKING:
     from core.audit import AuditOutcome, AuditRequest
@@ -31,17 +30,8 @@ def run_on_console(request: AuditRequest, folder: Path) -> AuditOutcome:
     """The audit, its artifacts in ``folder``, with a progress bar on standard error."""
     from core.audit import run_audit  # torch takes seconds to import, and --help must not
 
-    use_spare_threads()
     with ConsoleRun(Console(stderr=True)) as run:
         return run_audit(request, folder, run)
-
-
-def use_spare_threads() -> None:
-    """All cores but one, unless the environment says how many."""
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(spare_threads())
 
 
 def place_report(outcome: AuditOutcome, folder: Path) -> None:
