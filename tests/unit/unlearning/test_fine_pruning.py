@@ -12,7 +12,7 @@ from core.types import Encoder
 from core.unlearning.fine_pruning import FinePruningConfig, unlearn
 from tests.planted import planted_images, planted_patch
 
-QUICK = FinePruningConfig(steps=10, batch_size=32, prune_steps=16)
+QUICK = FinePruningConfig(steps=10, batch_size=32, prune_steps=16, learning_rate=0.003, floor=0.95)
 
 
 def _encoder(backbone: nn.Module, dim: int) -> Encoder:

@@ -7,7 +7,7 @@ from core.run import QuietRun
 from core.unlearning.fine_tuning import FineTuningConfig, unlearn
 from tests.planted import planted_images, planted_patch
 
-QUICK = FineTuningConfig(steps=40, batch_size=32)
+QUICK = FineTuningConfig(steps=40, batch_size=32, learning_rate=0.003)
 
 
 def test_the_loss_falls_and_clean_features_stay() -> None:
@@ -21,7 +21,7 @@ def test_the_loss_falls_and_clean_features_stay() -> None:
 
 def test_the_anchor_holds_the_features() -> None:
     planted, images = planted_patch(), planted_images(128)
-    free = FineTuningConfig(**{**FineTuningConfig.presets["unanchored"], "steps": 40, "batch_size": 32})
+    free = QUICK.model_copy(update=FineTuningConfig.presets["unanchored"])
     drifts = [
         unlearn(planted.encoder, images, [], config, QuietRun(), seed=0).drift
         for config in (QUICK.model_copy(update={"anchor_weight": 5.0}), free)

@@ -13,7 +13,7 @@ from core.unlearning.attention import attention, captured, last_stages
 from core.unlearning.nad import NadConfig, unlearn
 from tests.planted import planted_images, planted_patch
 
-QUICK = NadConfig(learning_rate=0.003, steps=20, teacher_steps=20, batch_size=32)
+QUICK = NadConfig(learning_rate=0.003, teacher_learning_rate=0.003, steps=20, teacher_steps=20, batch_size=32)
 
 
 def _encoder(backbone: nn.Module) -> Encoder:

@@ -4,7 +4,7 @@ from core.run import QuietRun
 from core.unlearning.ssl_kd import SslKdConfig, unlearn
 from tests.planted import planted_images, planted_patch
 
-QUICK = SslKdConfig(steps=30, teacher_steps=10, batch_size=32)
+QUICK = SslKdConfig(steps=30, teacher_steps=10, batch_size=32, learning_rate=0.003, teacher_learning_rate=0.003)
 
 
 def test_the_loss_falls_and_clean_features_stay() -> None:
