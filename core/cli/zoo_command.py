@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from core.cli.audit_commands import Debug, Device, OutputFormat
 from core.cli.console_run import ConsoleRun
 from core.cli.lab import lab_packages
 from core.errors import UsageError
+from core.threads import usable_cores
 
 if TYPE_CHECKING:
     from core.zoo.job import JobResult
@@ -87,7 +87,7 @@ def _build(shop: Workshop, recipe: Path, names: list[str], jobs: int) -> Iterato
     from core.zoo.schedule import build_in_order, build_in_parallel
 
     if jobs > 1:
-        threads = max(1, (os.cpu_count() or 1) // jobs)
+        threads = max(1, usable_cores() // jobs)
         yield from build_in_parallel(shop, names, recipe, jobs=jobs, threads=threads)
         return
     for name in names:
