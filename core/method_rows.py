@@ -10,6 +10,18 @@ from core.training import threat_model
 from core.unlearning import fine_pruning, fine_tuning, nad, neural_cleanse, random_triggers, ssl_kd
 from core.unlearning import ssldefender as distillation
 
+DECREE: Method[Detect] = Method(
+    key="decree",
+    title="DECREE trigger inversion",
+    description=(
+        "The field's baseline: optimises one masked patch that makes all images alike and judges the patch by its "
+        "size. Blind to triggers that cover the whole image."
+    ),
+    config=decree.DecreeConfig,
+    apply=decree.detect,
+    stage_plan=decree.stage_plan,
+)
+
 DETECTION: tuple[Method[Detect], ...] = (
     Method(
         key="ssldefender",
@@ -23,18 +35,9 @@ DETECTION: tuple[Method[Detect], ...] = (
         stage_plan=ssldefender.stage_plan,
         follow=ssldefender.follow,
         follow_plan=ssldefender.follow_plan,
+        second=DECREE,
     ),
-    Method(
-        key="decree",
-        title="DECREE trigger inversion",
-        description=(
-            "The field's baseline: optimises one masked patch that makes all images alike and judges the patch by its "
-            "size. Blind to triggers that cover the whole image."
-        ),
-        config=decree.DecreeConfig,
-        apply=decree.detect,
-        stage_plan=decree.stage_plan,
-    ),
+    DECREE,
     Method(
         key="ssl-cleanse",
         title="SSL-Cleanse cluster-wise inversion",

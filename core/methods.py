@@ -66,7 +66,8 @@ class Method(Generic[MethodT]):
     defaults; the preset ``default`` always exists. ``stage_plan`` maps the stages of a configured run to their share
     of its time. ``uses_new_triggers``: whether triggers that are found after a round of unlearning would change the
     next; not so for methods that ignore triggers or take only the first. ``follow`` with its ``follow_plan``: how a
-    detection method comes to more triggers of what it found; None for methods that have no such step."""
+    detection method comes to more triggers of what it found; None for methods that have no such step. ``second`` is
+    asked, with its default parameters, where a detection method is in doubt."""
 
     key: str
     title: str
@@ -77,6 +78,7 @@ class Method(Generic[MethodT]):
     uses_new_triggers: bool = True
     follow: Follow | None = None
     follow_plan: Callable[[Any, Detection], Mapping[str, float]] | None = None
+    second: Method[MethodT] | None = None
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:

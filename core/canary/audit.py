@@ -6,7 +6,10 @@ parameters, images and seed, is run on copies that are known to be backdoored, a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core.canary.planted import CANARIES, CanarySpec, plant_canary
+from core.kinds.detect import asked_again
 from core.kinds.findings import Canary, Findings, Subject
 from core.methods import Choice, Detect
 from core.run import Run, StageRun
@@ -16,6 +19,7 @@ def canary(subject: Subject, detection: Choice[Detect], steps: int, run: Run) ->
     """Detect on the encoder as given, then on a copy for each of :data:`CANARIES`."""
     run.plan(_stages(detection, steps))
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
+    found = asked_again(subject, found, detection, run)
     return Findings(found, canaries=tuple(_one(subject, detection, spec, steps, run) for spec in CANARIES))
 
 
@@ -25,6 +29,7 @@ def _one(subject: Subject, detection: Choice[Detect], spec: CanarySpec, steps: i
     if not planted.took:
         return Canary(spec.name, False, planted.attraction, planted.kept, None)
     seen = detection.method.apply(planted.encoder, subject.images, detection.config, aside, seed=subject.seed)
+    seen = asked_again(replace(subject, encoder=planted.encoder), seen, detection, aside)
     return Canary(spec.name, True, planted.attraction, planted.kept, seen)
 
 

@@ -6,26 +6,30 @@ from core.kinds.findings import Findings, Subject
 from core.methods import Choice, Detect, Unlearn
 from core.recovery.bands import family_is_measured, shipped_observations
 from core.recovery.detection import Detection
+from core.recovery.second_opinion import is_in_doubt, settled_by
 from core.recovery.surrogate import against_surrogate
 from core.run import Run, StageRun
 from core.types import Encoder, ImageSet, Verdict
 
 SURROGATE = "surrogate"
 """Prefix of the stages that make and search a purified copy."""
+SECOND = "second opinion"
+"""Prefix of the stages of another method that settles a doubt."""
 
 
 def detect(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn], run: Run) -> Findings:
     """Run the chosen detection; nothing is changed and nothing delivered.
 
     A suspect that no clean encoder of its family stands beside, and that is not plainly clean, is held against a copy
-    that ``unlearning`` has purified.
+    that ``unlearning`` has purified. Doubt in a measured family is put to a second method.
     """
     plan = detection.stages() | surrogate_stages(subject, detection, unlearning)
     run.plan(plan)
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
     if found.verdict is Verdict.CLEAN:
         return Findings(found)
-    run.plan(plan | detection.follow_stages(found))
+    run.plan(plan | second_stages(found, detection) | detection.follow_stages(found))
+    found = asked_again(subject, found, detection, run)
     if found.verdict is Verdict.BACKDOORED:
         found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     if needs_surrogate(found):
@@ -42,6 +46,26 @@ def followed(
     if detection.method.follow is None or not found.unfollowed:
         return found
     return detection.method.follow(encoder, images, detection.config, found, run, seed=seed)
+
+
+def asked_again(subject: Subject, found: Detection, detection: Choice[Detect], run: Run) -> Detection:
+    """``found``, and where that is in doubt, with what the method's ``second`` says of the same encoder."""
+    second = detection.method.second
+    if second is None or not is_in_doubt(found):
+        return found
+    aside = StageRun(run, SECOND)
+    said = second.apply(subject.encoder, subject.images, second.config(), aside, seed=subject.seed)
+    return settled_by(found, said, second.title)
+
+
+def second_stages(found: Detection, detection: Choice[Detect]) -> dict[str, float]:
+    """The stages of :func:`asked_again`; none where there is no doubt. One takes about a tenth of a search's time."""
+    second = detection.method.second
+    if second is None or not is_in_doubt(found):
+        return {}
+    return {
+        f"{SECOND}: {name}": 0.1 * share for name, share in Choice(second, "default", second.config()).stages().items()
+    }
 
 
 def needs_surrogate(found: Detection) -> bool:

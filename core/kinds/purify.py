@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.kinds.detect import followed, held_against_copy, needs_surrogate, surrogate_stages
+from core.kinds.detect import (
+    asked_again,
+    followed,
+    held_against_copy,
+    needs_surrogate,
+    second_stages,
+    surrogate_stages,
+)
 from core.kinds.findings import Findings, Subject
 from core.methods import Choice, Detect, Unlearn
 from core.recovery.bands import shipped_observations
@@ -27,12 +34,14 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
     While the copy is not clean and shows new triggers, those join the old ones for another round, unless the
     purification makes no use of them: another round would be the same training again. A clean encoder, or
     an inconclusive one without a single candidate trigger, is delivered as it came: there is nothing to unlearn, and
-    the findings say so by having no ``unlearning``. Doubt about an encoder of a family that was never measured is
-    settled first, as ``detect`` does it; a purification made in doubt would cost accuracy for nothing.
+    the findings say so by having no ``unlearning``. Doubt is settled first, as ``detect`` does it: a purification made
+    in doubt would cost accuracy for nothing.
     """
     surrogate = surrogate_stages(subject, detection, purification)
     run.plan(detection.stages() | surrogate | _later(detection, purification))
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
+    run.plan(detection.stages() | surrogate | second_stages(found, detection) | _later(detection, purification))
+    found = asked_again(subject, found, detection, run)
     if needs_surrogate(found) and found.verdict is Verdict.INCONCLUSIVE:
         found = held_against_copy(subject, found, detection, purification, run)
     if found.verdict is Verdict.CLEAN or not found.triggers:

@@ -105,7 +105,7 @@ def test_two_triggers_are_both_found() -> None:
 
 def test_the_papers_form_removes_whatever_the_verdict() -> None:
     clean = planted_set(rate=0.0)
-    config = CONFIG.model_copy(update={"remove_always": True, "groups_first": False})
+    config = BRIEF.model_copy(update={"remove_always": True, "groups_first": False})
     result = poison_cam.cleanse(encoder([]), clean.images, config, QuietRun(), seed=0)
     assert result.verdict is not Verdict.POISONED
     assert result.distribution is not None

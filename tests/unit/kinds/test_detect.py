@@ -12,9 +12,10 @@ from core.config import MethodConfig
 from core.kinds.detect import detect
 from core.kinds.findings import Findings, Subject
 from core.kinds.purify import purify
+from core.method_rows import DETECTION
 from core.methods import Choice, Detect, Method, Unlearn
 from core.recovery.bands import shipped_observations
-from core.recovery.detection import Detection, RecoveredTrigger
+from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.nulls import null_for, similarity_at
 from core.recovery.verdict import compared, judge_hypotheses
 from core.run import QuietRun, Run
@@ -58,7 +59,19 @@ def limits() -> tuple[float, float]:
     return null.limit(0.1), null.limit(0.001)
 
 
-def detection(suspect: Encoder, first: Detection, copies: float) -> Choice[Detect]:
+def other(verdict: Verdict) -> Method[Detect]:
+    """A method that says ``verdict`` of every encoder."""
+
+    def apply(encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Detection:
+        for _ in run.steps("shrink", 1):
+            pass
+        row = HypothesisResult("smallest", 0.96, 0.95, (0.96,))
+        return Detection("other", verdict, 0.96, 0.95, ("It is small.",), (row,))
+
+    return Method("other", "Other", "", MethodConfig, apply, lambda config: {"shrink": 3.0})
+
+
+def detection(suspect: Encoder, first: Detection, copies: float, second: Method[Detect] | None) -> Choice[Detect]:
     """Says ``first`` of ``suspect`` and of every copy that it scores ``copies``."""
 
     def apply(encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Detection:
@@ -74,7 +87,7 @@ def detection(suspect: Encoder, first: Detection, copies: float) -> Choice[Detec
     plan = {"search": 1.0}
     method = Method(
         "fake", "Fake", "", MethodConfig, apply, lambda config: plan,
-        follow=follow, follow_plan=lambda config, found: {"follow": 1.0},
+        follow=follow, follow_plan=lambda config, found: {"follow": 1.0}, second=second,
     )  # fmt: skip
     return Choice(method, "default", MethodConfig())
 
@@ -94,10 +107,12 @@ def unlearning(given: list[int]) -> Choice[Unlearn]:
     return Choice(method, "default", MethodConfig())
 
 
-def audited(kind: Any, first: Detection, copies: float) -> tuple[Findings, list[str], list[int]]:
+def audited(
+    kind: Any, first: Detection, copies: float, second: Method[Detect] | None = None
+) -> tuple[Findings, list[str], list[int]]:
     suspect, run, given = encoder(), Recorder(), list[int]()
     subject = Subject(suspect, images(), 0)
-    findings = kind(subject, detection(suspect, first, copies), unlearning(given), run)
+    findings = kind(subject, detection(suspect, first, copies, second), unlearning(given), run)
     return findings, run.began, given
 
 
@@ -146,3 +161,32 @@ def test_a_measured_family_needs_no_copy() -> None:
         findings, began, _ = audited(kind, found(CERTAIN + 1, calibrated=True), 0.0)
         assert findings.verdict is Verdict.BACKDOORED
         assert began == ["search", "follow", *later]
+
+
+@pytest.mark.parametrize("said", [Verdict.BACKDOORED, Verdict.INCONCLUSIVE, Verdict.CLEAN])
+def test_doubt_in_a_measured_family_is_put_to_a_second_method_which_can_only_accuse(said: Verdict) -> None:
+    doubtful = found((DOUBTFUL + CERTAIN) / 2, calibrated=True)
+    for kind in (detect, purify):
+        findings, began, _ = audited(kind, doubtful, 0.0, other(said))
+        concluded = findings.detection
+        accused = said is Verdict.BACKDOORED
+        assert concluded.verdict is (said if accused else Verdict.INCONCLUSIVE)
+        assert (concluded.score, concluded.threshold) == (
+            (0.96, 0.95) if accused else (doubtful.score, doubtful.threshold)
+        )
+        assert [row.name for row in concluded.hypotheses] == [HYPOTHESIS, "smallest (Other)"]
+        assert f"says {said}: It is small." in concluded.reasons[-1]
+        assert began[:3] == ["search", "second opinion: shrink", "follow"]
+
+
+@pytest.mark.parametrize(
+    ("x", "calibrated"), [(CERTAIN + 1, True), (DOUBTFUL - 0.5, True), ((DOUBTFUL + CERTAIN) / 2, False)]
+)
+def test_nobody_else_is_asked_where_there_is_no_doubt_or_a_copy_settles_it(x: float, calibrated: bool) -> None:
+    for kind in (detect, purify):
+        _, began, _ = audited(kind, found(x, calibrated=calibrated), DOUBTFUL - 0.1, other(Verdict.BACKDOORED))
+        assert "second opinion: shrink" not in began
+
+
+def test_the_second_opinion_of_the_default_method_is_decree() -> None:
+    assert DETECTION[0].second is not None and DETECTION[0].second.key == "decree"
