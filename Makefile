@@ -11,6 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 PIP := $(BIN)/python -m pip
+# uv installs several times as fast as pip and does not read pip's variables.
+UV := UV_INDEX_STRATEGY=unsafe-best-match $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX="$(PIP_INDEX_URL)") \
+	$(if $(PIP_EXTRA_INDEX_URL),UV_INDEX="$(PIP_EXTRA_INDEX_URL)") $(BIN)/uv
 PACKAGES := -c constraints.txt -e '.[embedded,lab,dev,demo]'
 GENERATED := api/contract
 
@@ -23,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "encoder-audit needs Python 3.11 or newer; none was found." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --disable-pip-version-check uv 2>/dev/null \
-		&& $(BIN)/uv pip install --quiet --python $(BIN)/python $(PACKAGES) \
+		&& $(UV) pip install --quiet --python $(BIN)/python $(PACKAGES) \
 		|| { echo "uv cannot install here; pip does, in a few minutes."; \
 			$(PIP) install --quiet --disable-pip-version-check $(PACKAGES); }
 	@touch $@
