@@ -51,7 +51,8 @@ class HypothesisResult:
     ``scores`` are the single restarts' statistics, so that a reader sees the spread; ``score`` is the one that counts.
     Where the threshold comes from clean encoders, ``expected`` is what they usually score, ``doubtful`` where doubt
     begins, ``excess`` how far the score is beyond the threshold on the scale of ``core.recovery.nulls``, and ``null``
-    names the encoders.
+    names the encoders. ``half`` is there where the threshold follows from the similarity that half the strength reaches
+    on this encoder (``core.recovery.growth``).
     """
 
     name: str
@@ -62,6 +63,7 @@ class HypothesisResult:
     expected: float | None = None
     excess: float | None = None
     null: str | None = None
+    half: float | None = None
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ class Null:
     """The distribution of x over clean encoders, for one kind of trigger.
 
     ``mean`` is over ``encoders`` of them, ``deviation`` was estimated with ``degrees`` of freedom; ``own_family`` says
-    whether they are of the suspect's architecture and input size. ``source`` is for the report.
+    whether they are of the suspect's architecture and input size. ``source`` is for the report; ``prior`` is the
+    deviation believed in before any was seen.
     """
 
     mean: float
@@ -56,18 +57,20 @@ class Null:
     degrees: int
     own_family: bool
     source: str
+    prior: float = PRIOR_DEVIATION
 
     def limit(self, false_alarms: float) -> float:
         """The x that a further clean encoder exceeds with probability ``false_alarms``."""
         degrees = self.degrees + PRIOR_DEGREES
-        squares = self.degrees * self.deviation**2 + PRIOR_DEGREES * PRIOR_DEVIATION**2
+        squares = self.degrees * self.deviation**2 + PRIOR_DEGREES * self.prior**2
         t = float(student.ppf(1 - false_alarms, degrees))
         return self.mean + t * math.sqrt(squares / degrees) * math.sqrt(1 + 1 / self.encoders)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A clean encoder that was searched: its family and the x of each kind of trigger, by the hypothesis' name.
+    """A clean encoder that was searched: its family and the x of each kind of trigger, by the hypothesis' name; its
+    growth (``core.recovery.growth``) stands among them under a name of its own.
 
     ``sha256`` is of its weights file; ``seeds`` searches were averaged.
     """
@@ -84,7 +87,9 @@ def family_of(architecture: str | None, image_size: tuple[int, int]) -> str:
     return f"{architecture or 'unknown'} at {image_size[0]}x{image_size[1]}"
 
 
-def null_for(hypothesis: str, family: str, observed: Sequence[Observation]) -> Null | None:
+def null_for(
+    hypothesis: str, family: str, observed: Sequence[Observation], *, prior: float = PRIOR_DEVIATION
+) -> Null | None:
     """The null of ``hypothesis`` for an encoder of ``family``; None if too few clean encoders were searched for it.
 
     Without a clean encoder of that family, all families stand in for it: their means are then the sample, and the
@@ -95,15 +100,15 @@ def null_for(hypothesis: str, family: str, observed: Sequence[Observation]) -> N
     apart = scatter(hypothesis, observed)
     if family in groups:
         own = groups[family]
-        deviation, degrees = apart or (PRIOR_DEVIATION, 0)
+        deviation, degrees = apart or (prior, 0)
         source = f"{len(own)} clean encoder{'s' if len(own) > 1 else ''} of {family}"
-        return Null(float(np.mean(own)), deviation, len(own), degrees, True, source)
+        return Null(float(np.mean(own)), deviation, len(own), degrees, True, source, prior)
     if total < 3:
         return None
     # Single encoders, not family means: a new family's encoder differs by both kinds of scatter.
     values = np.array([value for group in groups.values() for value in group])
     source = f"{total} clean encoders of other families"
-    return Null(float(values.mean()), float(values.std(ddof=1)), total, total - 1, False, source)
+    return Null(float(values.mean()), float(values.std(ddof=1)), total, total - 1, False, source, prior)
 
 
 def scatter(hypothesis: str, observed: Sequence[Observation]) -> tuple[float, int] | None:

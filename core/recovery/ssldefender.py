@@ -14,7 +14,8 @@ Deviations from the paper:
 * Four hypotheses run side by side (masked, additive and spectral pattern, opaque patch): one kind misses the other.
 * The n sub-models are restarts with equal thresholds close to 1; thresholds spread over [0, 1] (preset ``paper``) are
   inactive below the similarity that clean images have anyway.
-* The verdict: similarities are held against those of clean encoders of the same family (``nulls``, ``bands``).
+* The verdict: similarities are held against those of clean encoders of the same family (``nulls``, ``bands``), and the
+  additive pattern's against what half its strength does on the suspect (``growth``).
 * The target embedding, and triggers recovered *towards* it, are ours (``towards_target``, ``patch_dictionary``): they
   are what unlearning needs where the true trigger is an opaque patch.
 """
@@ -33,13 +34,14 @@ from core.ops.cosine import mean_direction
 from core.random import generator
 from core.recovery.detection import Detection, RecoveredTrigger, few_of_each
 from core.recovery.forward import features_in_chunks, frozen
+from core.recovery.growth import GROWTH, RESTARTS, growth, growth_row, half_of
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern
 from core.recovery.nulls import remaining_gap
 from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
 from core.recovery.search import Candidate, SearchSettings, search
 from core.recovery.soundness import clean_similarity, why_unsound
 from core.recovery.towards_target import TargetBudget, recover_towards, target_stages
-from core.recovery.verdict import compared, judge_hypotheses
+from core.recovery.verdict import ALARM, DOUBT, compared, judge_hypotheses
 from core.recovery.yardstick import yardstick_for
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Verdict
@@ -128,7 +130,9 @@ def stage_plan(config: SSLDefenderConfig) -> dict[str, float]:
     """Stage name -> encoder passes, which is what the time goes to."""
     each = 2.0 * config.batch_size * len(config.thresholds)
     plan = {f"recover {hypothesis.name}": steps * each for hypothesis, steps in _searches(config)}
-    return plan | window_stages(_windows(config))
+    half = half_of(_pattern(config))
+    passes = 2.0 * config.batch_size * config.additive_steps * len(_half_settings(config).thresholds)
+    return plan | window_stages(_windows(config)) | {f"recover {half.name}": passes}
 
 
 def follow_plan(config: SSLDefenderConfig, found: Detection) -> dict[str, float]:
@@ -151,9 +155,9 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     if unsound:
         return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unsound, clean_similarity=floor, untested=UNTESTED)
 
-    found = _search_all(network, search_images, held_back, config, run, seed=seed)
+    found, half = _search_all(network, search_images, held_back, config, run, seed=seed)
     yardstick = yardstick_for(encoder, config)
-    results = tuple(
+    results = [
         compared(
             candidates[0].hypothesis.name,
             [candidate.similarity for candidate in candidates],
@@ -161,19 +165,25 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
             yardstick.null(candidates[0].hypothesis.name),
         )
         for candidates in found
-    )
+    ]
+    null = yardstick.growth()
+    if null is not None:
+        full = [candidate.similarity for candidate in _additive(found)]
+        row = growth_row(_pattern(config), full, half.similarity, floor, null, ALARM, DOUBT)
+        results += [] if row is None else [row]
     judged = judge_hypotheses(results)
 
     groups: list[list[Candidate]] = []
     if judged.verdict is not Verdict.CLEAN:
-        groups = _by_target([c for candidates in found for c in candidates if c.similarity >= judged.follow_from])
+        of = [_additive(found)] if judged.only else found
+        groups = _by_target([c for candidates in of for c in candidates if c.similarity >= judged.follow_from])
     return Detection(
         METHOD,
         judged.verdict,
         judged.score,
         judged.threshold,
         (*judged.reasons, *yardstick.caveats),
-        results,
+        tuple(results),
         few_of_each([_recovered(c, number) for number, group in enumerate(groups) for c in group]),
         floor,
         UNTESTED,
@@ -218,19 +228,27 @@ def clean_scores(
         )
     search_images, held_back = split(images, network, seed)
     floor = clean_similarity(network, held_back)
-    found = _search_all(network, search_images, held_back, config, run, seed=seed)
-    return {best[0].hypothesis.name: remaining_gap(best[0].similarity, floor) for best in found}
+    found, half = _search_all(network, search_images, held_back, config, run, seed=seed)
+    scores = {best[0].hypothesis.name: remaining_gap(best[0].similarity, floor) for best in found}
+    grown = growth(_additive(found)[0].similarity, half.similarity, floor)
+    return scores if grown is None else scores | {GROWTH: grown}
 
 
 def _search_all(
     network: Encoder, search_images: Images, held_back: Images, config: SSLDefenderConfig, run: Run, *, seed: int
-) -> list[list[Candidate]]:
-    """The candidates of each kind of trigger, best first."""
-    found = [
-        search(network, search_images, held_back, hypothesis, _settings(config, steps), run, seed=seed)
-        for hypothesis, steps in _searches(config)
-    ]
-    return [*found, search_windows(network, search_images, held_back, _windows(config), run, seed=seed)]
+) -> tuple[list[list[Candidate]], Candidate]:
+    """The candidates of each kind of trigger, best first; and the best additive pattern of half the strength."""
+
+    def look(hypothesis: Hypothesis, settings: SearchSettings) -> list[Candidate]:
+        return search(network, search_images, held_back, hypothesis, settings, run, seed=seed)
+
+    found = [look(hypothesis, _settings(config, steps)) for hypothesis, steps in _searches(config)]
+    found.append(search_windows(network, search_images, held_back, _windows(config), run, seed=seed))
+    return found, look(half_of(_pattern(config)), _half_settings(config))[0]
+
+
+def _additive(found: list[list[Candidate]]) -> list[Candidate]:
+    return next(candidates for candidates in found if isinstance(candidates[0].hypothesis, AdditivePattern))
 
 
 def split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:
@@ -245,7 +263,7 @@ def _searches(config: SSLDefenderConfig) -> tuple[tuple[Hypothesis, int], ...]:
     """The kinds of trigger that generators are trained for, each with its steps."""
     return (
         (MaskedPattern(config.mask_budget), config.steps),
-        (AdditivePattern(config.amplitude), config.additive_steps),
+        (_pattern(config), config.additive_steps),
         (SpectralPattern(config.spectral_budget), config.spectral_steps),
     )
 
@@ -254,6 +272,14 @@ def _settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
     return SearchSettings(
         steps, config.batch_size, config.learning_rate, config.thresholds, config.mi_weight, config.mi_cap
     )
+
+
+def _pattern(config: SSLDefenderConfig) -> AdditivePattern:
+    return AdditivePattern(config.amplitude)
+
+
+def _half_settings(config: SSLDefenderConfig) -> SearchSettings:
+    return replace(_settings(config, config.additive_steps), thresholds=config.thresholds[-RESTARTS:])
 
 
 def _windows(config: SSLDefenderConfig) -> WindowSettings:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from core.recovery.detection import Detection
+from core.recovery.detection import Detection, HypothesisResult
 from core.recovery.nulls import PRIOR_DEVIATION, Null, Observation, null_for, remaining_gap, scatter
 from core.recovery.verdict import DOUBT, compared, judge_hypotheses
 from core.types import Verdict
@@ -34,8 +34,11 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
     if surrogate.clean_similarity is None or not surrogate.hypotheses:
         return _unusable(found, "nothing could be concluded from the copy")
     copies = {row.name: remaining_gap(row.score, surrogate.clean_similarity) for row in surrogate.hypotheses}
-    rows = []
+    rows: list[HypothesisResult] = []
     for row in found.hypotheses:
+        if row.half is not None:
+            rows.append(row)  # it is held against the suspect itself, not against others
+            continue
         everywhere = null_for(row.name, NO_FAMILY, observed)
         if row.name not in copies or everywhere is None:
             continue
@@ -44,7 +47,7 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
         deviation, degrees = scatter(row.name, observed) or (PRIOR_DEVIATION, 0)
         null = Null(copies[row.name], deviation, 1, degrees, own_family=True, source=SOURCE)
         rows.append(compared(row.name, row.scores, found.clean_similarity, null))
-    if not rows:
+    if all(row.half is not None for row in rows):
         return _unusable(found, "no kind of trigger has been measured on clean encoders")
     judged = judge_hypotheses(rows)
     kept = tuple(reason for reason in found.reasons[1:] if "family" not in reason)

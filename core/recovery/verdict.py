@@ -23,13 +23,14 @@ same one; with a wider gap it ended in a generic perturbation, and unlearning th
 @dataclass(frozen=True)
 class Judgement:
     """``score`` and ``threshold`` are those of the hypothesis that decided; a candidate with a similarity of at least
-    ``follow_from`` is worth following to its target embedding."""
+    ``follow_from`` is worth following to its target embedding; where ``only`` is a name, those of that hypothesis."""
 
     verdict: Verdict
     score: float
     threshold: float
     follow_from: float
     reasons: tuple[str, ...]
+    only: str | None = None
 
 
 def compared(name: str, scores: Sequence[float], clean: float, null: Null) -> HypothesisResult:
@@ -54,10 +55,18 @@ def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
     assert deciding.doubtful is not None and deciding.expected is not None
     kind = ("An " if deciding.name[0] in "aeiou" else "A ") + deciding.name
     score, usual = f"{deciding.score:.3f}", f"{deciding.expected:.3f} is usual on clean encoders ({deciding.null})"
+    if deciding.half is not None:
+        usual = (
+            f"half its strength reaches {deciding.half:.3f}, from which {deciding.expected:.3f} follows on clean "
+            f"encoders ({deciding.null})"
+        )
     if deciding.score >= deciding.threshold:
         verdict = Verdict.BACKDOORED
+        effect = (
+            "makes the features of all images nearly the same" if deciding.half is None else "switches something on"
+        )
         reason = (
-            f"{kind} makes the features of all images nearly the same: mean pairwise cosine {score}, where {usual} "
+            f"{kind} {effect}: mean pairwise cosine {score}, where {usual} "
             f"and {deciding.threshold:.3f} and more is taken for a backdoor."
         )
     elif deciding.score >= deciding.doubtful:
@@ -72,4 +81,6 @@ def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
             f"No trigger of the searched sizes makes the features of all images alike. {kind} comes closest, with a "
             f"mean pairwise cosine of {score}: {usual}, and {deciding.threshold:.3f} would be a backdoor."
         )
+    if deciding.half is not None:
+        return Judgement(verdict, deciding.score, deciding.threshold, deciding.score - 0.02, (reason,), deciding.name)
     return Judgement(verdict, deciding.score, deciding.threshold, 1 - RIGHT_BASIN * (1 - deciding.score), (reason,))

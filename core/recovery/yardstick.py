@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.config import MethodConfig
 from core.recovery.bands import Band, band_for, shipped_bands
+from core.recovery.growth import GROWTH, growth_null
 from core.recovery.nulls import Null, family_of
 from core.types import Encoder
 
@@ -29,9 +30,13 @@ class Yardstick:
         own = self.band.null(hypothesis, self.encoder)
         if own is not None:
             return own
-        names = {name for one in self.band.observed for name in one.scores}
+        names = {name for one in self.band.observed for name in one.scores} - {GROWTH}
         others = [null for name in sorted(names) if (null := self.band.null(name, self.encoder)) is not None]
         return max(others, key=lambda null: null.limit(0.01))
+
+    def growth(self) -> Null | None:
+        """How much clean encoders' response grows with the strength; None where the band does not say."""
+        return growth_null(family_of(self.encoder.architecture, self.encoder.image_size), self.band.observed)
 
 
 def yardstick_for(encoder: Encoder, config: MethodConfig, bands: Sequence[Band] | None = None) -> Yardstick:

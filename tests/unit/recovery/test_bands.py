@@ -3,6 +3,7 @@
 import pytest
 
 from core.recovery.bands import Band, band_for, bands_json, read_bands, shipped_bands
+from core.recovery.growth import GROWTH
 from core.recovery.nulls import Observation
 from core.recovery.ssldefender import SSLDefenderConfig
 from core.recovery.yardstick import yardstick_for
@@ -28,7 +29,7 @@ def test_the_package_ships_clean_encoders_for_the_default_parameters() -> None:
     assert shipped is not None and shipped.preset == "default"
     assert len(shipped.observed) >= 4
     names = {name for one in shipped.observed for name in one.scores}
-    assert len(names) == 4
+    assert len(names) == 5 and GROWTH in names
     assert all(set(one.scores) == names for one in shipped.observed)
 
 
