@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core.kinds.findings import Findings, Subject
 from core.methods import Choice, Detect, Unlearn
 from core.recovery.bands import family_is_measured, shipped_observations
 from core.recovery.detection import Detection
-from core.recovery.second_opinion import is_in_doubt, settled_by
+from core.recovery.second_opinion import settled_by, wants_another
 from core.recovery.surrogate import against_surrogate
 from core.run import Run, StageRun
 from core.types import Encoder, ImageSet, Verdict
@@ -21,15 +23,17 @@ def detect(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlea
     """Run the chosen detection; nothing is changed and nothing delivered.
 
     A suspect that no clean encoder of its family stands beside, and that is not plainly clean, is held against a copy
-    that ``unlearning`` has purified. Doubt in a measured family is put to a second method.
+    that ``unlearning`` has purified. In a measured family a second method is asked in doubt and close to it.
     """
     plan = detection.stages() | surrogate_stages(subject, detection, unlearning)
     run.plan(plan)
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
+    plan |= second_stages(found, detection)
+    run.plan(plan | detection.follow_stages(found))
+    found = asked_again(subject, found, detection, run)
     if found.verdict is Verdict.CLEAN:
         return Findings(found)
-    run.plan(plan | second_stages(found, detection) | detection.follow_stages(found))
-    found = asked_again(subject, found, detection, run)
+    run.plan(plan | detection.follow_stages(found))
     if found.verdict is Verdict.BACKDOORED:
         found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     if needs_surrogate(found):
@@ -49,19 +53,19 @@ def followed(
 
 
 def asked_again(subject: Subject, found: Detection, detection: Choice[Detect], run: Run) -> Detection:
-    """``found``, and where that is in doubt, with what the method's ``second`` says of the same encoder."""
+    """``found``, and where that is doubtful or close to it, with what the method's ``second`` says of the encoder."""
     second = detection.method.second
-    if second is None or not is_in_doubt(found):
-        return found
+    if second is None or not wants_another(found):
+        return replace(found, reserve=())
     aside = StageRun(run, SECOND)
     said = second.apply(subject.encoder, subject.images, second.config(), aside, seed=subject.seed)
     return settled_by(found, said, second.title)
 
 
 def second_stages(found: Detection, detection: Choice[Detect]) -> dict[str, float]:
-    """The stages of :func:`asked_again`; none where there is no doubt. One takes about a tenth of a search's time."""
+    """The stages of :func:`asked_again`; none where it is not asked. One takes about a tenth of a search's time."""
     second = detection.method.second
-    if second is None or not is_in_doubt(found):
+    if second is None or not wants_another(found):
         return {}
     return {
         f"{SECOND}: {name}": 0.1 * share for name, share in Choice(second, "default", second.config()).stages().items()

@@ -38,9 +38,11 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
     in doubt would cost accuracy for nothing.
     """
     surrogate = surrogate_stages(subject, detection, purification)
-    run.plan(detection.stages() | surrogate | _later(detection, purification))
+    before = detection.stages() | surrogate
+    run.plan(before | _later(detection, purification))
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
-    run.plan(detection.stages() | surrogate | second_stages(found, detection) | _later(detection, purification))
+    before |= second_stages(found, detection)
+    run.plan(before | _later(detection, purification))
     found = asked_again(subject, found, detection, run)
     if needs_surrogate(found) and found.verdict is Verdict.INCONCLUSIVE:
         found = held_against_copy(subject, found, detection, purification, run)
@@ -48,7 +50,7 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
         return Findings(found, delivered=subject.encoder)
     to_compare = found.verdict is Verdict.BACKDOORED and not found.calibrated
 
-    run.plan(detection.stages() | surrogate | detection.follow_stages(found) | _later(detection, purification))
+    run.plan(before | detection.follow_stages(found) | _later(detection, purification))
     found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     triggers = [recovered.trigger for recovered in found.triggers]
     for number in range(1, MOST_ROUNDS + 1):

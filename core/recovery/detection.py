@@ -75,7 +75,8 @@ class Detection:
     ``clean_similarity`` is the mean pairwise cosine of the clean images' features: the floor of every score.
     ``triggers`` are best first, and empty when nothing acts like a backdoor. ``calibrated`` is False where no clean
     encoder of the suspect's own family stands behind the thresholds. ``unfollowed`` counts the target embeddings that
-    no recovery was made towards yet: unlearning wants that done first (``Method.follow``).
+    no recovery was made towards yet: unlearning wants that done first (``Method.follow``). ``reserve`` has the triggers
+    of an encoder that is called clean with little to spare, until another method was asked.
     """
 
     method: str
@@ -89,6 +90,7 @@ class Detection:
     untested: tuple[str, ...] = ()
     calibrated: bool = True
     unfollowed: int = 0
+    reserve: tuple[RecoveredTrigger, ...] = ()
 
     @property
     def margin(self) -> float | None:

@@ -41,7 +41,7 @@ from core.recovery.opaque_windows import WindowSettings, search_windows, window_
 from core.recovery.search import Candidate, SearchSettings, search
 from core.recovery.soundness import clean_similarity, why_unsound
 from core.recovery.towards_target import TargetBudget, recover_towards, target_stages
-from core.recovery.verdict import ALARM, DOUBT, compared, judge_hypotheses
+from core.recovery.verdict import ALARM, ASKED, DOUBT, RIGHT_BASIN, compared, judge_hypotheses
 from core.recovery.yardstick import yardstick_for
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Verdict
@@ -173,10 +173,16 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         results += [] if row is None else [row]
     judged = judge_hypotheses(results)
 
-    groups: list[list[Candidate]] = []
-    if judged.verdict is not Verdict.CLEAN:
-        of = [_additive(found)] if judged.only else found
-        groups = _by_target([c for candidates in of for c in candidates if c.similarity >= judged.follow_from])
+    clean = judged.verdict is Verdict.CLEAN
+    best = max(candidates[0].similarity for candidates in found)
+    candidates = [c for kind in ([_additive(found)] if judged.only and not clean else found) for c in kind]
+    least = 1 - RIGHT_BASIN * (1 - best) if clean else judged.follow_from
+    groups = _by_target([c for c in candidates if c.similarity >= least])
+    triggers = few_of_each([_recovered(c, number) for number, group in enumerate(groups) for c in group])
+    close = any(
+        remaining_gap(kind[0].similarity, floor) >= yardstick.null(kind[0].hypothesis.name).limit(ASKED)
+        for kind in found
+    )
     return Detection(
         METHOD,
         judged.verdict,
@@ -184,11 +190,12 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         judged.threshold,
         (*judged.reasons, *yardstick.caveats),
         tuple(results),
-        few_of_each([_recovered(c, number) for number, group in enumerate(groups) for c in group]),
+        () if clean else triggers,
         floor,
         UNTESTED,
         calibrated=not yardstick.caveats,
-        unfollowed=len(groups),
+        unfollowed=0 if clean else len(groups),
+        reserve=triggers if clean and close else (),
     )
 
 

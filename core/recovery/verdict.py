@@ -11,6 +11,8 @@ from core.types import Verdict
 
 ALARM, DOUBT = 0.001, 0.01
 """Probability that one kind of trigger calls a clean encoder backdoored, or at least doubtful."""
+ASKED = 0.1
+"""The same from which on another method is asked (``second_opinion``), whose word then counts."""
 DOUBT_ABROAD = 0.1
 """The latter where no clean encoder of the suspect's family was measured: limits are wide there, and what lies between
 is to be looked at again (``surrogate``)."""

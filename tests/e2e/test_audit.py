@@ -104,7 +104,7 @@ def test_an_encoder_is_audited_and_the_result_downloaded(
 def test_a_worker_killed_in_mid_audit_costs_nothing_but_time(serving: Serving, images: bytes) -> None:
     # The clean twin, whose audit ends with the search: no copy of it has to be made to be sure.
     encoder = (SAMPLES / "clean.safetensors").read_bytes()
-    longer = {"detection": {**SHORT["detection"], "additive_steps": 120}}
+    longer = {"detection": {**SHORT["detection"], "additive_steps": 40}}
     undisturbed = follow(serving, submit(serving, encoder, images, "detect", longer))
     assert undisturbed["verdict"] == "clean"
 

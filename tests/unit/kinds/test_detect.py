@@ -179,6 +179,24 @@ def test_doubt_in_a_measured_family_is_put_to_a_second_method_which_can_only_acc
         assert began[:3] == ["search", "second opinion: shrink", "follow"]
 
 
+@pytest.mark.parametrize("said", [Verdict.BACKDOORED, Verdict.INCONCLUSIVE, Verdict.CLEAN])
+def test_so_is_a_clean_answer_with_little_to_spare(said: Verdict) -> None:
+    trigger = RecoveredTrigger("patch", patch(), 0.9, 0.03, "fraction of pixels")
+    close = replace(found(DOUBTFUL - 0.1, calibrated=True), reserve=(trigger, replace(trigger, target=1)))
+    for kind in (detect, purify):
+        findings, began, given = audited(kind, close, 0.0, other(said))
+        concluded = findings.detection
+        assert began[:2] == ["search", "second opinion: shrink"] and not concluded.reserve
+        assert f"says {said}: It is small." in concluded.reasons[-1]
+        if said is Verdict.BACKDOORED:
+            assert concluded.verdict is said and len(concluded.triggers) == 4 and began[2] == "follow"
+        else:
+            assert concluded.verdict is Verdict.CLEAN and not concluded.triggers and began[2:] == [] and not given
+    uncalibrated = replace(close, calibrated=False)
+    findings, began, _ = audited(detect, uncalibrated, 0.0, other(said))
+    assert findings.verdict is Verdict.CLEAN and began == ["search"] and not findings.detection.reserve
+
+
 @pytest.mark.parametrize(
     ("x", "calibrated"), [(CERTAIN + 1, True), (DOUBTFUL - 0.5, True), ((DOUBTFUL + CERTAIN) / 2, False)]
 )
