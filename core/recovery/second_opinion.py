@@ -1,9 +1,9 @@
 """A verdict that is doubtful or close to it, and what another method says of the same encoder.
 
 Where the best trigger of the searched sizes lies among the highest that clean encoders score, or between those and
-what is taken for a backdoor, a method that asks another question helps: DECREE's smallest mask has no bound on its size.
-Both rarely err on the same clean encoder (``docs/calibration.md``), so its *backdoored* decides. Its *clean* settles
-nothing: it misses backdoors that the first method sees. Not in the papers.
+what is taken for a backdoor, a method that asks another question helps: DECREE's smallest mask has no bound on its
+size. Both rarely err on the same clean encoder (``docs/calibration.md``), so its *backdoored* decides. Its *clean*
+settles nothing: it misses backdoors that the first method sees. Not in the papers.
 """
 
 from __future__ import annotations
