@@ -81,6 +81,7 @@ def purify_and_verify(
 def save_detection(path: Path, found: Detection) -> None:
     """Keep all of ``found``, triggers included, for the purifications that start from it."""
     state = asdict(replace(found, triggers=()))
+    del state["reserve"]  # for a second opinion, which has been asked
     state["triggers"] = [
         {**{name: getattr(each, name) for name in _SIZES}, "trigger": vars(each.trigger)} for each in found.triggers
     ]
