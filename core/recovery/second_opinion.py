@@ -24,15 +24,16 @@ def settled_by(found: Detection, second: Detection, title: str) -> Detection:
     """``found`` with the answer of the method ``title`` beside it; backdoored, on its score, if ``second`` is."""
     rows = tuple(replace(row, name=f"{row.name} ({title})") for row in second.hypotheses)
     said = f"{title}, asked for a second opinion, says {second.verdict}: {second.reasons[0]}"
-    both = replace(found, reasons=(*found.reasons, said), hypotheses=(*found.hypotheses, *rows), reserve=())
+    both = replace(found, hypotheses=(*found.hypotheses, *rows), reserve=())
     if second.verdict is not Verdict.BACKDOORED:
-        return both
+        return replace(both, reasons=(*found.reasons, said))
     triggers = found.triggers or found.reserve
     return replace(
         both,
         verdict=second.verdict,
         score=second.score,
         threshold=second.threshold,
+        reasons=(said, *found.reasons),  # what decides comes first
         triggers=triggers,
         unfollowed=found.unfollowed or len({trigger.target for trigger in triggers}),
     )

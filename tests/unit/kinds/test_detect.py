@@ -175,7 +175,7 @@ def test_doubt_in_a_measured_family_is_put_to_a_second_method_which_can_only_acc
             (0.96, 0.95) if accused else (doubtful.score, doubtful.threshold)
         )
         assert [row.name for row in concluded.hypotheses] == [HYPOTHESIS, "smallest (Other)"]
-        assert f"says {said}: It is small." in concluded.reasons[-1]
+        assert f"says {said}: It is small." in concluded.reasons[0 if said is Verdict.BACKDOORED else -1]
         assert began[:3] == ["search", "second opinion: shrink", "follow"]
 
 
@@ -187,7 +187,7 @@ def test_so_is_a_clean_answer_with_little_to_spare(said: Verdict) -> None:
         findings, began, given = audited(kind, close, 0.0, other(said))
         concluded = findings.detection
         assert began[:2] == ["search", "second opinion: shrink"] and not concluded.reserve
-        assert f"says {said}: It is small." in concluded.reasons[-1]
+        assert f"says {said}: It is small." in concluded.reasons[0 if said is Verdict.BACKDOORED else -1]
         if said is Verdict.BACKDOORED:
             assert concluded.verdict is said and len(concluded.triggers) == 4 and began[2] == "follow"
         else:
