@@ -94,10 +94,9 @@ def calibrate(
                     )
                     for seed in range(seeds)
                 ]
-                seen_by_all = set.intersection(
-                    *map(set, scores)
-                )  # growth is not there where half the strength does nothing
-                mean = {name: sum(one[name] for one in scores) / seeds for name in scores[0] if name in seen_by_all}
+                # Growth is missing where half the strength does nothing.
+                common = set.intersection(*map(set, scores))
+                mean = {name: sum(one[name] for one in scores) / seeds for name in scores[0] if name in common}
                 family = family_of(network.architecture, network.image_size)
                 seen = Observation(encoder.name, family, loaded.digest, seeds, mean)
             observed.append(seen)
