@@ -4,6 +4,9 @@ Cleansing asks an encoder which patches act, and so needs one that was trained o
 none, one is trained here. It need not be a good encoder: the papers' threat models of 60 to 100 of 200 epochs obey a
 trigger as much as fully trained ones (SSL-Backdoor, Table III; PoisonCAM, Sec. VI-H, trains shorter ones as well).
 
+Deviation: views keep their colours (docs/methods/poisoncam.md). Changes of colour make an encoder look for shapes, and
+a patch is learnt late; without them what many images share pixel by pixel is what is learnt first.
+
 The trainers are ``simclr`` and ``moco``, which need none of the lab's packages: an audit trains, too.
 """
 
@@ -19,7 +22,7 @@ from core.config import MethodConfig
 from core.encoders.card import EncoderCard
 from core.encoders.stems import SMALL_IMAGE, training_card
 from core.run import Run
-from core.training.config import TrainingConfig
+from core.training.config import Probability, TrainingConfig
 from core.training.moco import Moco, MocoConfig
 from core.training.objective import ObjectiveFactory
 from core.training.pretrain import STAGE, Pretraining, pretrain
@@ -47,23 +50,36 @@ class ThreatNetwork(MethodConfig):
     )
 
 
-class SimclrThreatConfig(ThreatNetwork, SimclrConfig):
+class ThreatTraining(TrainingConfig):
+    """What is common to all trainings of threat models."""
+
+    epochs: float = Field(10, gt=0, description="Passes over the images. The papers: 60 to 200.")
+    least_steps: int = Field(
+        800,
+        ge=0,
+        description="A small set is passed over more often than that, until these are the steps. 0: it is not.",
+    )
+    jitter_probability: Probability = Field(0.0, ge=0, le=1, description="How often colours are jittered. Papers: 0.8.")
+    grey_probability: Probability = Field(0.0, ge=0, le=1, description="How often a view is grey. The papers: 0.2.")
+
+
+_QUICK: Mapping[str, Any] = {"epochs": 5, "least_steps": 400}
+_PAPERS_VIEWS: Mapping[str, Any] = {"epochs": 200, "least_steps": 0, "jitter_probability": 0.8, "grey_probability": 0.2}
+
+
+class SimclrThreatConfig(ThreatNetwork, ThreatTraining, SimclrConfig):
     """Parameters of a threat model by SimCLR."""
 
-    epochs: float = Field(60, gt=0, description="Passes over the images. Full trainings take 200 and more.")
-
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"quick": {"epochs": 20}, "paper": {**SimclrConfig.presets["224px"], "epochs": 200}}
+        {"quick": _QUICK, "paper": {**SimclrConfig.presets["224px"], **_PAPERS_VIEWS}}
     )
 
 
-class MocoThreatConfig(ThreatNetwork, MocoConfig):
+class MocoThreatConfig(ThreatNetwork, ThreatTraining, MocoConfig):
     """Parameters of a threat model by MoCo v2, which is the papers'."""
 
-    epochs: float = Field(60, gt=0, description="Passes over the images. SSL-Backdoor and PoisonCAM: 200.")
-
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {"quick": {"epochs": 20}, "paper": dict(MocoConfig.presets["ssl-backdoor"])}
+        {"quick": _QUICK, "paper": {**MocoConfig.presets["ssl-backdoor"], **_PAPERS_VIEWS}}
     )
 
 
@@ -99,9 +115,15 @@ def stage_plan(config: TrainingConfig) -> dict[str, float]:
     return {STAGE: 20000.0 * config.epochs * 2 * 3}
 
 
+def fitted(config: ThreatTraining, images: int) -> ThreatTraining:
+    """``config`` for a set of so many images: one that is smaller than the batch is one batch, and a small set is
+    passed over until ``least_steps`` are done."""
+    batch = min(config.batch_size, images)
+    epochs = max(config.epochs, config.least_steps / (images // batch))
+    return config.model_copy(update={"batch_size": batch, "epochs": epochs})
+
+
 def _train(
-    encoder: Encoder, images: ImageSet, objective: ObjectiveFactory, config: TrainingConfig, run: Run, *, seed: int
+    encoder: Encoder, images: ImageSet, objective: ObjectiveFactory, config: ThreatTraining, run: Run, *, seed: int
 ) -> Pretraining:
-    # A set that is smaller than the batch is one batch.
-    fitted = config.model_copy(update={"batch_size": min(config.batch_size, len(images))})
-    return pretrain(encoder, images, objective, fitted, run, seed=seed)
+    return pretrain(encoder, images, objective, fitted(config, len(images)), run, seed=seed)

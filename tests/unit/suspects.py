@@ -26,7 +26,7 @@ SEARCH: Mapping[str, Any] = {
     "classifier_batch": 16,
     "remove_always": True,  # so that all stages run whatever a hardly trained encoder sees
 }
-THREAT: Mapping[str, Any] = {"epochs": 1, "batch_size": 32, "projection_dim": 16}
+THREAT: Mapping[str, Any] = {"epochs": 1, "least_steps": 0, "batch_size": 32, "projection_dim": 16}
 COUNT = 120
 
 

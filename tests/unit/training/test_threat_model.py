@@ -13,8 +13,11 @@ from core.encoders.fresh import fresh_encoder
 from core.errors import UsageError
 from core.method_rows import THREAT_MODELS
 from core.methods import Method, Train
+from core.random import generator
 from core.run import QuietRun
-from core.training.threat_model import SimclrThreatConfig, ThreatNetwork, stage_plan, threat_card
+from core.training.pretrain import planned_steps
+from core.training.threat_model import SimclrThreatConfig, ThreatNetwork, fitted, stage_plan, threat_card
+from core.training.views import two_views
 from tests.planted import planted_encoder_for_training, planted_images
 
 EVERY = pytest.mark.parametrize("method", THREAT_MODELS, ids=lambda method: method.key)
@@ -40,13 +43,28 @@ def test_presets_are_valid_and_say_what_they_cost(method: Method[Train]) -> None
 @EVERY
 def test_a_set_smaller_than_a_batch_is_one_batch(method: Method[Train]) -> None:
     encoder, images = planted_encoder_for_training(), planted_images(24)
-    values: dict[str, Any] = {"epochs": 2, "batch_size": 256, "projection_dim": 8}
+    values: dict[str, Any] = {"epochs": 2, "least_steps": 0, "batch_size": 256, "projection_dim": 8}
     values |= {"queue": 32} if method.key == "moco-v2" else {}
     config = method.config.model_validate(values)
     first, second = (method.apply(encoder, images, config, QuietRun(), seed=1) for _ in range(2))
     assert first.steps == 2
     for name, value in first.encoder.state_dict().items():
         torch.testing.assert_close(value, second.encoder.state_dict()[name], rtol=0, atol=0)
+
+
+def test_a_small_set_is_passed_over_more_often() -> None:
+    config = SimclrThreatConfig(epochs=10, least_steps=800, batch_size=256)
+    for images, steps in ((20000, 780), (3900, 800), (200, 800), (100_000, 3900)):
+        assert planned_steps(images, fitted(config, images)) == max(steps, 800)
+    assert fitted(config.model_copy(update={"least_steps": 0}), 3900).epochs == 10
+
+
+@EVERY
+def test_views_keep_their_colours_but_for_the_papers(method: Method[Train]) -> None:
+    plain = torch.rand(16, 3, 1, 1, generator=generator(0)).expand(-1, -1, 32, 32)
+    for name, kept in (("quick", True), ("default", True), ("paper", False)):
+        views = two_views(plain, generator(1), method.config.model_validate(method.presets[name]))
+        assert all(torch.allclose(view, plain, atol=1e-4) == kept for view in views)
 
 
 def test_the_card_is_what_was_asked_for() -> None:
