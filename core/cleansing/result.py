@@ -13,7 +13,9 @@ OUT_OF_REACH = (
     "blended images).",
     "Triggers that change from image to image, and poisons without a trigger (images put side by side).",
     "Poison that this encoder did not learn: the search asks the encoder, and what moves none of its clusters is not "
-    "seen. An encoder trained on other images says nothing about these.",
+    "seen. An encoder trained on other images says nothing about these; one trained for few passes over views of "
+    "changed colours has often not learnt a patch yet. Where none is given, one is trained on views that keep their "
+    "colours.",
     "Fewer poisoned images than it takes to shape a cluster of their own.",
 )
 """Outside this family's reach whatever the parameters; part of every result."""
