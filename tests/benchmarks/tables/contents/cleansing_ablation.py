@@ -41,7 +41,7 @@ VARIANTS: Sequence[tuple[str, Mapping[str, Any]]] = (
     ("poison set k: 50", {"poison_set": 50}),
 )  # fmt: skip
 
-REMARK = """The zoo's largest set that SSL-Backdoor poisoned for one target, the papers' attack; every other parameter is the
+REMARK = """The set that SSL-Backdoor, the papers' attack, poisoned most for one target; every other parameter is the
 default (64 masks, a window fitted to the data, a cluster per 128 images, a poison set of 20)."""
 
 
