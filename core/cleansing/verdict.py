@@ -2,8 +2,8 @@
 
 Poisoned: several of the best candidates show the same pixels in images that are otherwise unlike, and these pixels move
 images to their cluster. Both are needed: a logo that many images share moves nothing, and a large natural object moves
-images but is not the same twice. Inconclusive: single windows move so many images that no natural one should, or the
-search could not be carried out. Clean: neither.
+images but is not the same twice. Inconclusive: several windows, though not the same, move more images than natural ones
+do (a patch of one plain colour is no texture to recognise), or the search could not be carried out. Clean: neither.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ LEAST_FLIPS = 0.01
 """Share of the flip set that a group's windows must move into their cluster, in the median, to be a trigger."""
 
 SUSPICIOUS_FLIPS = 0.25
-"""Share from which on even windows that resemble nothing else are not called clean."""
+"""Share that no ``LEAST_GROUP`` windows may move each, even if they resemble nothing else. One natural window can: on a
+clean set the strongest moved 36 %, the next 19 and 9 %."""
 
 COLLAPSED = 0.98
 """Mean pairwise cosine of the images' features from which on an encoder tells them apart too little."""
@@ -59,12 +60,14 @@ def judge(candidates: Sequence[Candidate], flip_images: int) -> Judgement:
     if triggers:
         return Judgement(Verdict.POISONED, tuple(reasons), tuple(triggers))
     strongest = max((candidate.flips for candidate in candidates), default=0.0)
-    if strongest >= SUSPICIOUS_FLIPS * flip_images:
+    strong = [candidate for candidate in candidates if candidate.flips >= SUSPICIOUS_FLIPS * flip_images]
+    if len(strong) >= LEAST_GROUP:
         return Judgement(
             Verdict.INCONCLUSIVE,
             (
-                f"One window moves {strongest:.0f} of {flip_images} images into its cluster, which is much for a "
-                "natural object, but no other image shows the same.",
+                f"{len(strong)} windows move {SUSPICIOUS_FLIPS * flip_images:.0f} of {flip_images} images or more into "
+                f"their clusters (at most {strongest:.0f}), which is much for natural objects, but no {LEAST_GROUP} of "
+                "them show the same pixels.",
             ),
         )
     return Judgement(
