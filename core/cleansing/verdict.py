@@ -2,8 +2,9 @@
 
 Poisoned: several of the best candidates show the same pixels in images that are otherwise unlike, and these pixels move
 images to their cluster. Both are needed: a logo that many images share moves nothing, and a large natural object moves
-images but is not the same twice. Inconclusive: several windows, though not the same, move more images than natural ones
-do (a patch of one plain colour is no texture to recognise), or the search could not be carried out. Clean: neither.
+images but is not the same twice. Inconclusive: the same pixels that move next to nothing; several windows that are not
+the same and move more images than natural ones do (a patch of one plain colour is no texture to recognise); or the
+search could not be carried out. Clean: none of these.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from core.cleansing.result import Candidate
 from core.types import Features, ImageSet, Verdict
 
 LEAST_FLIPS = 0.01
-"""Share of the flip set that a group's windows must move into their cluster, in the median, to be a trigger."""
+"""Share of the flip set that ``LEAST_GROUP`` windows of a group must move into their cluster each to be a trigger. Not
+the median of the group, which the members of weaker clusters lower."""
 
 SUSPICIOUS_FLIPS = 0.25
 """Share that no ``LEAST_GROUP`` windows may move each, even if they resemble nothing else. One natural window can: on a
@@ -46,19 +48,32 @@ def judge(candidates: Sequence[Candidate], flip_images: int) -> Judgement:
     for candidate in candidates:
         if candidate.group is not None:
             groups.setdefault(candidate.group, []).append(candidate)
-    triggers, reasons = [], []
+    triggers, reasons, idle = [], [], []
     for number, members in groups.items():
-        middle = float(torch.tensor([member.flips for member in members]).median())
-        if len(members) >= LEAST_GROUP and middle >= LEAST_FLIPS * flip_images:
+        if len(members) < LEAST_GROUP:
+            continue
+        side = members[0].window.side
+        seen = (
+            f"{len(members)} of the {len(candidates)} best windows show the same {side}x{side} pixels in images that "
+            "are otherwise unlike"
+        )
+        acting = [member.flips for member in members if member.flips >= LEAST_FLIPS * flip_images]
+        if len(acting) >= LEAST_GROUP:
             triggers.append(number)
-            side = members[0].window.side
+            middle = float(torch.tensor(acting).median())
             reasons.append(
-                f"{len(members)} of the {len(candidates)} best windows show the same {side}x{side} pixels in images "
-                f"that are otherwise unlike, and pasted on others they move {middle:.0f} of {flip_images} into their "
-                "own cluster (median)."
+                f"{seen}, and {len(acting)} of them, pasted on others, move {middle:.0f} of {flip_images} (median) "
+                "into their own cluster."
+            )
+        else:
+            idle.append(
+                f"{seen}, but pasted on others they move next to none into their cluster. It may be a watermark, or a "
+                "patch that this encoder has hardly learnt: look at the pictures, or train it for longer."
             )
     if triggers:
-        return Judgement(Verdict.POISONED, tuple(reasons), tuple(triggers))
+        return Judgement(Verdict.POISONED, (*reasons, *idle), tuple(triggers))
+    if idle:
+        return Judgement(Verdict.INCONCLUSIVE, tuple(idle))
     strongest = max((candidate.flips for candidate in candidates), default=0.0)
     strong = [candidate for candidate in candidates if candidate.flips >= SUSPICIOUS_FLIPS * flip_images]
     if len(strong) >= LEAST_GROUP:

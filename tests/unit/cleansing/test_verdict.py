@@ -29,9 +29,22 @@ def test_the_same_pixels_that_act_are_poison() -> None:
     assert "5 of the 100 best windows show the same 8x8 pixels" in judgement.reasons[0]
 
 
-@pytest.mark.parametrize(("flips", "group"), [([3.0] * 50, 0), ([5.0] * 4, 0), ([5.0] * 50, None)])
-def test_neither_alone_is_poison(flips: list[float], group: int | None) -> None:
-    """Too weak, too few, not the same."""
+def test_what_acts_is_not_outvoted_by_what_does_not() -> None:
+    """An encoder that has half learnt a patch: few of the many windows that show it act."""
+    judgement = judge(windows([4.0] * 5 + [1.0] * 29, group=0), FLIPS)
+    assert judgement.verdict is Verdict.POISONED
+    assert "34 of the 34 best windows" in judgement.reasons[0] and "5 of them" in judgement.reasons[0]
+
+
+@pytest.mark.parametrize("flips", [[3.0] * 50, [5.0] * 4 + [3.0]])
+def test_the_same_pixels_that_do_not_act_are_doubtful(flips: list[float]) -> None:
+    judgement = judge(windows(flips, group=0), FLIPS)
+    assert (judgement.verdict, judgement.triggers) == (Verdict.INCONCLUSIVE, ())
+    assert "hardly learnt" in judgement.reasons[0]
+
+
+@pytest.mark.parametrize(("flips", "group"), [([5.0] * 4, 0), ([5.0] * 50, None)])
+def test_too_few_and_not_the_same_are_clean(flips: list[float], group: int | None) -> None:
     assert judge(windows(flips, group), FLIPS).verdict is Verdict.CLEAN
 
 
