@@ -18,8 +18,8 @@ from tests.benchmarks.tables.summary import text
 
 REMARK = """*Top 20*, *top 50*: share of the best candidate windows that cover at least half of a true patch. *Recall*:
 share of the poisoned images that were removed; *precision*: share of the removed that were poisoned. *Clean twin*: the
-same images without poison, cleansed with the clean reference encoder. CTRL's pattern and noise over the whole image are
-outside of these methods' reach and stand here to show it."""
+same images without poison, cleansed with the clean reference encoder. CTRL's pattern and noise over the whole image,
+where they stand here, are outside of these methods' reach and show it."""
 
 RETRAINED = """*Poisoned*: the encoder trained on the poisoned set. *Never poisoned*: the reference, trained on all the
 images without poison and tested with the same trigger. *Cleansed*: trained by its recipe on what PoisonCAM kept."""
