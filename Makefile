@@ -36,7 +36,7 @@ demo: $(STAMP) ## Audit a really backdoored encoder through the real service, an
 
 test: $(STAMP) ## Unit, contract, integration and end-to-end tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile tests/unit tests/contract
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/integration tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/integration tests/e2e
 
 check: $(STAMP) ## Format, lint, types, import rules, drift of generated files, migrations against tables
 	$(BIN)/ruff format --check .
