@@ -26,6 +26,7 @@ class CleansingConfig(MethodConfig):
         "groups_first": False,
         "remove_always": True,
         "unscored_as_cluster": False,
+        "match_triggers": False,
         "cut": 0.5,
         "classifier_width": 64,
         "classifier_steps": 2000,
@@ -100,6 +101,11 @@ class CleansingConfig(MethodConfig):
     )
     remove_always: bool = Field(
         False, description="Remove what the classifier flags whatever the verdict, as the paper does."
+    )
+    match_triggers: bool = Field(
+        True,
+        description="Remove every image that shows the pixels of a trigger that was found, whatever the classifier "
+        "says. Not in the paper.",
     )
     cut: float | None = Field(
         None,

@@ -25,14 +25,13 @@ KNOWN_BELOW = 0.1
 """Share of the images that are known to be poisoned which may lie below the cut: a few are there by mistake."""
 
 
-def valley(scores: Tensor, known: Tensor) -> float:
-    """The place between :data:`LEAST_CUT` and :data:`LARGEST_CUT` where the density of ``scores`` ``[N]``, smoothed, is
-    least; the lowest of several. ``known`` ``[M]`` are the scores of images in which the trigger was found: most of
-    them lie above the cut."""
-    highest = LARGEST_CUT
+def valley(scores: Tensor, known: Tensor, *, least: float = LEAST_CUT, largest: float = LARGEST_CUT) -> float:
+    """The place between ``least`` and ``largest`` where the density of ``scores`` ``[N]``, smoothed, is least; the
+    lowest of several. ``known`` ``[M]`` are the scores of images in which the trigger was found: most of them lie above
+    the cut."""
     if len(known):
-        highest = min(LARGEST_CUT, max(LEAST_CUT, float(known.double().quantile(KNOWN_BELOW))))
-    places = torch.linspace(LEAST_CUT, highest, _PLACES, dtype=torch.float64)
+        largest = min(largest, max(least, float(known.double().quantile(KNOWN_BELOW))))
+    places = torch.linspace(least, largest, _PLACES, dtype=torch.float64)
     density = torch.stack([torch.exp(-0.5 * ((scores.double() - place) / BANDWIDTH) ** 2).sum() for place in places])
     return round(float(places[density.argmin()]), 2)
 

@@ -7,6 +7,7 @@ Deviations from the papers, each a parameter (preset ``paper``) where the paper'
 * A verdict: images are removed from a set only where several candidates show the same pixels (``verdict``); the papers
   remove from whatever set they get (``remove_always``).
 * The window's final size is what the like candidates have in common (``extent``), not a number the user must know.
+* Images that show the pixels of such a group are removed whatever the classifier says (``match_triggers``).
 * The classifier's patches come from those groups (``groups_first``): one wrong patch costs hundreds of clean images.
 * Images the search never scored count, for the choice of negatives, as their cluster's mean score. The papers rank them
   as 0, so that the "most poisoned tenth" is mostly a matter of chance.
@@ -15,21 +16,23 @@ Deviations from the papers, each a parameter (preset ``paper``) where the paper'
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from core.cleansing.candidates import STAGE as JUDGE_STAGE
 from core.cleansing.candidates import judge_candidates
-from core.cleansing.classifier_training import CLASSIFY_STAGE, TRAIN_STAGE, classify, train_classifier
+from core.cleansing.classifier_training import CLASSIFY_STAGE, TRAIN_STAGE
 from core.cleansing.clustering import STAGE as CLUSTER_STAGE
 from core.cleansing.clustering import Clustering, clusters_of, find_clusters
 from core.cleansing.config import CleansingConfig
-from core.cleansing.cut import distribution, valley
 from core.cleansing.flip_test import FlipTest
 from core.cleansing.forward import SAME_CLUSTER, Reader, agreement_of_halves, read_features
 from core.cleansing.forward import STAGE as FEATURE_STAGE
-from core.cleansing.result import Candidate, Cleansing, ImageFindings, ScoreDistribution
+from core.cleansing.matching import STAGE as MATCH_STAGE
+from core.cleansing.removal import Removal, choose_removal
+from core.cleansing.result import Candidate, Cleansing, ImageFindings
 from core.cleansing.search import STAGE as SEARCH_STAGE
 from core.cleansing.search import Localiser, SearchState, search
 from core.cleansing.verdict import TOO_MANY, Judgement, judge, why_unsound
@@ -56,6 +59,7 @@ def shared_stage_plan(config: CleansingConfig, passes_per_map: float) -> dict[st
         CLUSTER_STAGE: 5000.0,
         SEARCH_STAGE: 630 * config.samples_per_cluster * per_image,
         JUDGE_STAGE: 100 * (passes_per_map + config.flip_images),
+        **({MATCH_STAGE: 2000.0} if config.match_triggers else {}),
         TRAIN_STAGE: 6.0 * config.classifier_steps * config.classifier_batch * config.classifiers,
         CLASSIFY_STAGE: 20000.0 * config.classifiers,
     }
@@ -95,80 +99,31 @@ def cleanse_with(
     state = search(images, clustering, localise, flip_test, window, config, run, seed=seed)
     candidates = judge_candidates(state, images, localise, flip_test, window, config, run)
     judgement = judge(candidates, len(flip_test))
-    probability, keep = torch.full((len(images),), torch.nan), torch.ones(len(images), dtype=torch.bool)
-    spread: ScoreDistribution | None = None
+    removal = Removal.nothing(len(images))
     if judgement.verdict is Verdict.POISONED or config.remove_always:
-        chosen = poison_set(candidates, judgement, config)
-        probability = _ask_classifier(chosen, state, clustering, images, config, run, device=reader.device, seed=seed)
-        known = torch.tensor([c.index for c in candidates if c.group in judgement.triggers], dtype=torch.int64)
-        cut = valley(probability, probability[known]) if config.cut is None else config.cut
-        keep, spread = probability <= cut, distribution(probability, cut)
-        judgement = _guard(judgement, keep)
+        removal = choose_removal(
+            candidates, judgement, state, clustering, images, config, run, device=reader.device, seed=seed
+        )
+        judgement = _guard(judgement, removal.keep)
         if judgement.verdict is Verdict.INCONCLUSIVE and not config.remove_always:
-            keep = torch.ones_like(keep)
-    if judgement.verdict is not Verdict.POISONED and not bool(keep.all()):
+            removal = replace(removal, keep=torch.ones_like(removal.keep), notes=())
+    notes += removal.notes
+    if judgement.verdict is not Verdict.POISONED and not bool(removal.keep.all()):
         notes += (f"Images were removed although the verdict is {judgement.verdict}: remove_always asks for it.",)
     return Cleansing(
         method=method,
         verdict=judgement.verdict,
         reasons=judgement.reasons,
-        keep=keep,
-        findings=_findings(state, clustering, candidates, probability, window),
+        keep=removal.keep,
+        findings=_findings(state, clustering, candidates, removal, window),
         candidates=candidates,
         rounds=tuple(state.rounds),
-        distribution=spread,
+        distribution=removal.distribution,
         flip_images=len(flip_test),
         clusters=len(clustering),
         window=window,
         notes=notes,
     )
-
-
-def poison_set(candidates: tuple[Candidate, ...], judgement: Judgement, config: CleansingConfig) -> list[Candidate]:
-    """The k candidates whose patches train the classifier: X^p of Sec. IV-D.
-
-    Each trigger that was found gives its share, so that in an attack with several the weaker one is learnt as well.
-    """
-    if not config.groups_first or not judgement.triggers:
-        return list(candidates[: config.poison_set])
-    groups = [[c for c in candidates if c.group == number] for number in judgement.triggers]
-    taken: list[Candidate] = []
-    for depth in range(max(map(len, groups))):
-        taken += [group[depth] for group in groups if depth < len(group)]
-    return sorted(taken[: config.poison_set], key=lambda c: c.rank)
-
-
-def suspicion(state: SearchState, clustering: Clustering) -> Tensor:
-    """How poisoned each image is taken to be, ``[N]``: its own score, else the mean of its cluster's scores, in which
-    the search found it not worth looking any further; an unseen cluster's images count as 0."""
-    means = state.totals / state.visited.clamp_min(1)
-    of_cluster = means[clustering.labels.cpu()]
-    return torch.where(state.scores.isnan(), of_cluster, state.scores)
-
-
-def _ask_classifier(
-    chosen: list[Candidate],
-    state: SearchState,
-    clustering: Clustering,
-    images: ImageSet,
-    config: CleansingConfig,
-    run: Run,
-    *,
-    device: torch.device,
-    seed: int,
-) -> Tensor:
-    """Train on the poison set ``chosen``, then the probability of poison of every image, ``[N]``."""
-    found = torch.tensor([candidate.index for candidate in chosen])
-    ranked = suspicion(state, clustering)
-    if not config.unscored_as_cluster:
-        ranked = state.scores.nan_to_num(0.0)
-    ranked[found] = torch.inf
-    order = torch.argsort(ranked, stable=True)
-    negatives = order[: len(order) - max(len(found), int(config.noise_fraction * len(order)))]
-    validation = (found, negatives[: 10 * len(found)])
-    patches = [candidate.patch.float() / 255 for candidate in chosen]
-    ensemble = train_classifier(images, patches, negatives, validation, config, run, device=device, seed=seed)
-    return classify(ensemble, images, run, device=device)
 
 
 def _check_precision(reader: Reader, images: ImageSet, clustering: Clustering) -> tuple[str, ...]:
@@ -183,7 +138,7 @@ def _check_precision(reader: Reader, images: ImageSet, clustering: Clustering) -
 
 
 def _findings(
-    state: SearchState, clustering: Clustering, candidates: tuple[Candidate, ...], probability: Tensor, window: int
+    state: SearchState, clustering: Clustering, candidates: tuple[Candidate, ...], removal: Removal, window: int
 ) -> ImageFindings:
     """One row per image; the candidates' rows have their fitted windows and exact scores."""
     scores = state.scores.clone()
@@ -193,7 +148,7 @@ def _findings(
         at = candidate.window
         windows[candidate.index] = torch.tensor([at.top, at.left, at.side])
         scores[candidate.index] = candidate.score
-    return ImageFindings(scores, windows, clustering.labels.cpu(), probability)
+    return ImageFindings(scores, windows, clustering.labels.cpu(), removal.probability, removal.match)
 
 
 def _guard(judgement: Judgement, keep: Tensor) -> Judgement:
@@ -214,7 +169,9 @@ def _without_search(
         verdict=Verdict.INCONCLUSIVE,
         reasons=reasons,
         keep=torch.ones(count, dtype=torch.bool),
-        findings=ImageFindings(nothing, torch.full((count, 3), -1), clustering.labels.cpu(), nothing.clone()),
+        findings=ImageFindings(
+            nothing, torch.full((count, 3), -1), clustering.labels.cpu(), nothing.clone(), nothing.clone()
+        ),
         candidates=(),
         rounds=(),
         distribution=None,

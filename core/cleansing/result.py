@@ -81,13 +81,15 @@ class ImageFindings:
 
     ``poison_score`` ``[N]`` fp32 in flip images, NaN where not scored; ``window`` ``[N, 3]`` int64 (top, left, side),
     -1 where not scored; ``cluster`` ``[N]`` int64; ``classifier_score`` ``[N]`` fp32, the poison classifier's
-    probability in [0, 1], NaN where none was trained.
+    probability in [0, 1], NaN where none was trained; ``match_score`` ``[N]`` fp32, at most 1, how nearly the image
+    shows the pixels of a trigger that was found (``matching``), NaN where none was looked for.
     """
 
     poison_score: Tensor
     window: Tensor
     cluster: Tensor
     classifier_score: Tensor
+    match_score: Tensor
 
 
 @dataclass(frozen=True)

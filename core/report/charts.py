@@ -49,12 +49,14 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Bars within WIDTH x HEIGHT, of logarithmic height; a bar of full height stands for ``largest`` images."""
+    """Bars within WIDTH x HEIGHT, of logarithmic height; a bar of full height stands for ``largest`` images. Above the
+    cut lie ``over``."""
 
     bars: tuple[Bar, ...]
     cut: float
     cut_x: float
     largest: int
+    over: int
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def histogram(distribution: DistributionPart) -> Histogram:
                     over=(low + high) / 2 > distribution.cut,
                 )
             )
-    return Histogram(tuple(bars), distribution.cut, round(WIDTH * distribution.cut, 2), largest)
+    over = sum(bar.count for bar in bars if bar.over)
+    return Histogram(tuple(bars), distribution.cut, round(WIDTH * distribution.cut, 2), largest, over)
 
 
 def loss_curve(losses: Sequence[float], steps: int | None) -> Curve | None:

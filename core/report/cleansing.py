@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from core.cleansing.result import Candidate, Cleansing
 from core.kinds.findings import SetFindings
@@ -57,7 +58,11 @@ def ranked_removed(found: Cleansing) -> list[int]:
 
 def poison_score(found: Cleansing, index: int) -> float | None:
     """The image's poison score in flip images; None where the search did not look at it."""
-    value = found.findings.poison_score[index]
+    return number(found.findings.poison_score[index])
+
+
+def number(value: Tensor) -> float | None:
+    """A score of the findings; None for NaN, which says that there is none."""
     return None if bool(value.isnan()) else float(value)
 
 
@@ -80,6 +85,7 @@ def _flagged(found: Cleansing, names: tuple[str, ...], index: int) -> FlaggedRow
     return FlaggedRow(
         name=names[index],
         classifier_score=float(found.findings.classifier_score[index]),
+        match_score=number(found.findings.match_score[index]),
         poison_score=poison_score(found, index),
         cluster=int(found.findings.cluster[index]),
     )

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from core.cleansing.result import Cleansing
 from core.encoders.save import save_encoder
 from core.errors import AuditFailed
@@ -18,13 +16,13 @@ from core.images.load import open_members
 from core.images.subset import write_subset
 from core.kinds.findings import SetFindings
 from core.report.artifacts import CLEANED, THREAT_MODEL, Artifact, Inputs
-from core.report.cleansing import poison_score, ranked_removed
+from core.report.cleansing import number, poison_score, ranked_removed
 from core.report.cleansing_pictures import candidate_pictures, sheets
 from core.report.pictures import Picture
 from core.run import Run
 
 _CSV = "text/csv; charset=utf-8"
-_IMAGE_COLUMNS = ("name", "digest", "poison_score", "classifier_score", "cluster", "top", "left", "size")
+_IMAGE_COLUMNS = ("name", "digest", "poison_score", "classifier_score", "match_score", "cluster", "top", "left", "size")
 _CANDIDATE_COLUMNS = ("rank", "name", "top", "left", "size", "cluster", "score", "flips", "changed", "group")
 
 DIGEST_STAGE = "read the files again"
@@ -94,13 +92,13 @@ def _image_rows(
     found: Cleansing, names: tuple[str, ...], digests: list[str], indices: list[int]
 ) -> Iterable[Sequence[object]]:
     for index in indices:
-        probability = found.findings.classifier_score[index]
         window = found.findings.window[index].tolist()
         yield (
             names[index],
             digests[index],
             _number(poison_score(found, index)),
-            _number(None if bool(torch.isnan(probability)) else float(probability)),
+            _number(number(found.findings.classifier_score[index])),
+            _number(number(found.findings.match_score[index])),
             int(found.findings.cluster[index]),
             *(window if window[2] >= 0 else ("", "", "")),
         )

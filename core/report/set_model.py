@@ -28,6 +28,9 @@ class FlaggedRow(ReportPart):
 
     name: str
     classifier_score: float = Field(description="Probability of poison by the poison classifier.")
+    match_score: float | None = Field(
+        description="How nearly it shows the pixels of a trigger that was found, at most 1; null: none was looked for."
+    )
     poison_score: float | None = Field(description="In flip images; null where the search did not score it.")
     cluster: int
 

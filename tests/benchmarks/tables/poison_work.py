@@ -66,6 +66,8 @@ def judged(found: Cleansing, images: ImageSet, poisoned: dict[str, PoisonedImage
     removed = {images.names[index] for index in (~found.keep).nonzero().flatten().tolist()}
     hits = [on_the_patch(candidate, poisoned) for candidate in found.candidates]
     rightly = len(removed & poisoned.keys())
+    flagged = _flagged(found, images)
+    rightly_flagged = len(flagged & poisoned.keys())
     return {
         "verdict": str(found.verdict),
         "images": len(images),
@@ -78,9 +80,19 @@ def judged(found: Cleansing, images: ImageSet, poisoned: dict[str, PoisonedImage
         "top_50": _share(sum(hits[:50]), len(hits[:50])),
         "recall": _share(rightly, len(poisoned)),
         "precision": _share(rightly, len(removed)),
+        "classifier_recall": _share(rightly_flagged, len(poisoned)),
+        "classifier_precision": _share(rightly_flagged, len(flagged)),
         "triggers": len({candidate.group for candidate in found.candidates if candidate.group is not None}),
         "reasons": list(found.reasons),
     }
+
+
+def _flagged(found: Cleansing, images: ImageSet) -> set[str]:
+    """Names of the images that the poison classifier alone would have removed."""
+    if found.distribution is None:
+        return set()
+    above = found.findings.classifier_score > found.distribution.cut
+    return {images.names[index] for index in above.nonzero().flatten().tolist()}
 
 
 def on_the_patch(candidate: Candidate, poisoned: dict[str, PoisonedImage]) -> bool:

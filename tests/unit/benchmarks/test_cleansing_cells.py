@@ -77,7 +77,7 @@ def test_a_cleansing_is_judged_and_its_keep_list_trained_on(bench, place):
     cell = bench.cleansing(poisoned, 0, QUICK)
     document = work(cell, place)
     assert document["problem"] is None and document["images"] == 160 and document["poisoned"] == 20
-    assert 0 <= document["recall"] <= 100 and document["reasons"]
+    assert 0 <= document["classifier_recall"] <= document["recall"] <= 100 and document["reasons"]
     place.store.write(cell, document)
     again = work(Retraining(cell), place)
     assert again["problem"] is None and again["images"] == 160 - document["removed"]
@@ -127,8 +127,8 @@ def test_tables_have_a_row_for_every_set(bench, tmp_path):
     tables = (cleansing.TABLE, cleansing.RETRAINING, cleansing_ablation.TABLE)
     numbers = {
         "problem": None, "environment": ENVIRONMENT, "verdict": "poisoned", "images": 160, "poisoned": 20,
-        "removed": 21, "top_20": 95.0, "top_50": 90.0, "recall": 99.0,
-        "precision": 94.0, "seconds": 2.0, "cpu_seconds": 1.0,
+        "removed": 21, "top_20": 95.0, "top_50": 90.0, "recall": 99.0, "precision": 94.0,
+        "classifier_recall": 90.0, "classifier_precision": 95.0, "seconds": 2.0, "cpu_seconds": 1.0,
         "measured": {"cifar10": {"fitted_on": 9, "tested_on": 9, "evaluations": [
             {"acc": 50.0, "asr": 7.5, "base": 2.0, "triggered_acc": 40.0}
         ]}},

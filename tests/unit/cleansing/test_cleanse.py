@@ -12,6 +12,7 @@ import torch
 
 from core.checkpoint import load_checkpoint, save_checkpoint
 from core.cleansing import patch_search, poison_cam
+from core.cleansing.matching import LEAST_CUT
 from core.cleansing.patch_search import PatchSearchConfig
 from core.cleansing.poison_cam import PoisonCamConfig
 from core.cleansing.result import OUT_OF_REACH, Cleansing
@@ -58,7 +59,7 @@ def test_the_poisoned_set_is_found_out(planted: PlantedSet, result: Cleansing) -
     assert all(hits[:20])
     removed = set((~result.keep).nonzero().flatten().tolist())
     found = len(removed & planted.poisoned.keys())
-    assert found >= 0.95 * len(planted.poisoned)
+    assert found == len(planted.poisoned)
     assert found >= 0.85 * len(removed) and result.removed == len(removed)
 
 
@@ -75,7 +76,12 @@ def test_every_image_has_its_row(planted: PlantedSet, result: Cleansing) -> None
     assert torch.equal(scored, found.window[:, 2] >= 0) and result.scored == int(scored.sum())
     assert result.scored == sum(r.scored for r in result.rounds)
     assert result.distribution is not None and sum(result.distribution.counts) == count
-    assert torch.equal(result.keep, found.classifier_score <= result.distribution.cut)
+    flagged, matched = found.classifier_score > result.distribution.cut, found.match_score > LEAST_CUT
+    assert torch.equal(result.keep, ~(flagged | matched))
+    assert set(matched.nonzero().flatten().tolist()) == planted.poisoned.keys()
+    assert f"{len(planted.poisoned)} images show the pixels" in " ".join(result.notes)
+    # The classifier by itself finds nearly all of them, as it must where no pixels are the same twice.
+    assert float(flagged[list(planted.poisoned)].float().mean()) >= 0.95
     assert [c.rank for c in result.candidates] == list(range(1, len(result.candidates) + 1))
     first = result.candidates[0]
     at = first.window
@@ -90,7 +96,7 @@ def test_a_clean_set_stays_whole() -> None:
     result = poison_cam.cleanse(encoder([]), clean.images, CONFIG, QuietRun(), seed=0)
     assert result.verdict is Verdict.CLEAN
     assert bool(result.keep.all()) and result.removed == 0 and result.distribution is None
-    assert bool(result.findings.classifier_score.isnan().all())
+    assert bool(result.findings.classifier_score.isnan().all()) and bool(result.findings.match_score.isnan().all())
 
 
 def test_two_triggers_are_both_found() -> None:
@@ -99,7 +105,7 @@ def test_two_triggers_are_both_found() -> None:
     assert result.verdict is Verdict.POISONED and len(result.reasons) >= 2
     for colour in (0, 1):
         poisoned = [i for i in both.poisoned if i % 6 == colour]
-        assert float((~result.keep[poisoned]).float().mean()) >= 0.9
+        assert not bool(result.keep[poisoned].any())
     assert float((~result.keep).sum()) <= 1.2 * len(both.poisoned)
 
 
@@ -206,7 +212,7 @@ def test_presets_are_valid_and_survive_json(config: type[PoisonCamConfig] | type
 def assert_same(first: Cleansing, second: Cleansing) -> None:
     assert first.verdict == second.verdict and first.reasons == second.reasons and first.rounds == second.rounds
     assert torch.equal(first.keep, second.keep)
-    for name in ("poison_score", "window", "cluster", "classifier_score"):
+    for name in ("poison_score", "window", "cluster", "classifier_score", "match_score"):
         one, other = getattr(first.findings, name), getattr(second.findings, name)
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
     for one, other in zip(first.candidates, second.candidates, strict=True):

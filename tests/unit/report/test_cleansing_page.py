@@ -40,6 +40,8 @@ def found(verdict: Verdict = Verdict.POISONED) -> Cleansing:
     keep[[4, 9, 30]] = False
     classifier = torch.full((COUNT,), 0.1)
     classifier[[4, 9, 30]] = torch.tensor([0.7, 0.99, 0.8])
+    match = torch.full((COUNT,), 0.3)
+    match[[4, 9]] = torch.tensor([0.97, 1.0])
     scores = torch.full((COUNT,), torch.nan)
     scores[[9, 4, 17]] = torch.tensor([40.0, 31.0, 2.0])
     window = torch.full((COUNT, 3), -1)
@@ -65,7 +67,7 @@ def found(verdict: Verdict = Verdict.POISONED) -> Cleansing:
         verdict=verdict,
         reasons=("Two windows show the same 6x6 pixels.",),
         keep=keep,
-        findings=ImageFindings(scores, window, torch.arange(COUNT) % 5, classifier),
+        findings=ImageFindings(scores, window, torch.arange(COUNT) % 5, classifier, match),
         candidates=candidates,
         rounds=(SearchRound(5, 1, 2, 31.0, None), SearchRound(4, 0, 1, 40.0, 2.0)),
         distribution=ScoreDistribution((0.0, 0.5, 1.0), (57, 3), 0.5),
@@ -82,7 +84,7 @@ def nothing() -> Cleansing:
     return replace(
         found(Verdict.INCONCLUSIVE),
         keep=torch.ones(COUNT, dtype=torch.bool),
-        findings=ImageFindings(nan, torch.full((COUNT, 3), -1), torch.zeros(COUNT, dtype=torch.int64), nan),
+        findings=ImageFindings(nan, torch.full((COUNT, 3), -1), torch.zeros(COUNT, dtype=torch.int64), nan, nan),
         candidates=(),
         rounds=(),
         distribution=None,
@@ -112,6 +114,7 @@ def test_removed_images_stand_by_their_score() -> None:
         Choice(THREAT_MODELS[0], "default", THREAT_MODELS[0].config()),
     )
     assert [row.name for row in part.flagged] == ["009.png", "030.png", "004.png"]
+    assert [row.match_score for row in part.flagged] == pytest.approx([1.0, 0.3, 0.97])
     assert (part.removed, part.kept, part.scored) == (3, COUNT - 3, 3)
 
 

@@ -1,0 +1,131 @@
+"""Which images of a poisoned set to remove: those that the poison classifier flags (PoisonCAM Sec. IV-D) and those that
+show the very pixels of a trigger that was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.cleansing import cut
+from core.cleansing.classifier_training import classify, train_classifier
+from core.cleansing.clustering import Clustering
+from core.cleansing.config import CleansingConfig
+from core.cleansing.matching import LARGEST_CUT, LEAST_CUT, match_scores, trigger_templates
+from core.cleansing.result import Candidate, ScoreDistribution
+from core.cleansing.search import SearchState
+from core.cleansing.verdict import Judgement
+from core.run import Run
+from core.types import ImageSet
+
+
+@dataclass(frozen=True)
+class Removal:
+    """``keep`` ``[N]`` bool; ``probability`` and ``match`` ``[N]`` fp32, two of ``result.ImageFindings``;
+    ``distribution`` is that of the classifier's scores; ``notes`` say what removed how many."""
+
+    keep: Tensor
+    probability: Tensor
+    match: Tensor
+    distribution: ScoreDistribution | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def nothing(cls, images: int) -> Removal:
+        """All of so many images are kept, and nothing was asked about them."""
+        unknown = torch.full((images,), torch.nan)
+        return cls(torch.ones(images, dtype=torch.bool), unknown, unknown.clone())
+
+
+def choose_removal(
+    candidates: tuple[Candidate, ...],
+    judgement: Judgement,
+    state: SearchState,
+    clustering: Clustering,
+    images: ImageSet,
+    config: CleansingConfig,
+    run: Run,
+    *,
+    device: torch.device,
+    seed: int,
+) -> Removal:
+    """Ask the classifier about every image, and compare every image with the triggers of ``judgement``."""
+    known = torch.tensor([c.index for c in candidates if c.group in judgement.triggers], dtype=torch.int64)
+    matched, match = _matched(candidates, judgement.triggers, known, images, config, run, device=device)
+    chosen = poison_set(candidates, judgement, config)
+    probability = _ask_classifier(chosen, state, clustering, images, config, run, device=device, seed=seed)
+    place = cut.valley(probability, probability[known]) if config.cut is None else config.cut
+    flagged = probability > place
+    notes: tuple[str, ...] = ()
+    if bool(matched.any()):
+        notes = (
+            f"{int(matched.sum()):,} images show the pixels of a trigger that was found; the poison classifier flags "
+            f"{int((flagged & ~matched).sum()):,} besides.",
+        )
+    return Removal(~(flagged | matched), probability, match, cut.distribution(probability, place), notes)
+
+
+def poison_set(candidates: tuple[Candidate, ...], judgement: Judgement, config: CleansingConfig) -> list[Candidate]:
+    """The k candidates whose patches train the classifier: X^p of Sec. IV-D.
+
+    Each trigger that was found gives its share, so that in an attack with several the weaker one is learnt as well.
+    """
+    if not config.groups_first or not judgement.triggers:
+        return list(candidates[: config.poison_set])
+    groups = [[c for c in candidates if c.group == number] for number in judgement.triggers]
+    taken: list[Candidate] = []
+    for depth in range(max(map(len, groups))):
+        taken += [group[depth] for group in groups if depth < len(group)]
+    return sorted(taken[: config.poison_set], key=lambda c: c.rank)
+
+
+def suspicion(state: SearchState, clustering: Clustering) -> Tensor:
+    """How poisoned each image is taken to be, ``[N]``: its own score, else the mean of its cluster's scores, in which
+    the search found it not worth looking any further; an unseen cluster's images count as 0."""
+    means = state.totals / state.visited.clamp_min(1)
+    of_cluster = means[clustering.labels.cpu()]
+    return torch.where(state.scores.isnan(), of_cluster, state.scores)
+
+
+def _matched(
+    candidates: Sequence[Candidate],
+    triggers: Sequence[int],
+    known: Tensor,
+    images: ImageSet,
+    config: CleansingConfig,
+    run: Run,
+    *,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Which images show a trigger's pixels, ``[N]`` bool, and how nearly, ``[N]``; none and NaN where none is asked."""
+    if not config.match_triggers or not triggers:
+        return torch.zeros(len(images), dtype=torch.bool), torch.full((len(images),), torch.nan)
+    match = match_scores(images, trigger_templates(images, candidates, triggers), run, device=device)
+    return match > cut.valley(match, match[known], least=LEAST_CUT, largest=LARGEST_CUT), match
+
+
+def _ask_classifier(
+    chosen: list[Candidate],
+    state: SearchState,
+    clustering: Clustering,
+    images: ImageSet,
+    config: CleansingConfig,
+    run: Run,
+    *,
+    device: torch.device,
+    seed: int,
+) -> Tensor:
+    """Train on the poison set ``chosen``, then the probability of poison of every image, ``[N]``."""
+    found = torch.tensor([candidate.index for candidate in chosen])
+    ranked = suspicion(state, clustering)
+    if not config.unscored_as_cluster:
+        ranked = state.scores.nan_to_num(0.0)
+    ranked[found] = torch.inf
+    order = torch.argsort(ranked, stable=True)
+    negatives = order[: len(order) - max(len(found), int(config.noise_fraction * len(order)))]
+    validation = (found, negatives[: 10 * len(found)])
+    patches = [candidate.patch.float() / 255 for candidate in chosen]
+    ensemble = train_classifier(images, patches, negatives, validation, config, run, device=device, seed=seed)
+    return classify(ensemble, images, run, device=device)
