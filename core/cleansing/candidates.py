@@ -10,8 +10,9 @@ from torch import Tensor
 from core.cleansing.activation_masking import Attention
 from core.cleansing.agreement import alike_outside, compare_windows, group_alike
 from core.cleansing.config import LARGEST_WINDOW, CleansingConfig
-from core.cleansing.extent import common_square
+from core.cleansing.extent import common_pixels, common_square
 from core.cleansing.flip_test import FlipTest
+from core.cleansing.matching import best_match
 from core.cleansing.result import Candidate, Window
 from core.cleansing.search import Localiser, SearchState
 from core.ops.windows import cut
@@ -33,6 +34,15 @@ LEAST_GROUP = 5
 
 
 @dataclass(frozen=True)
+class Judged:
+    """Candidates, best first, and what each group of them has in common: ``templates[i]`` ``[3, s, s]`` fp32 in [0, 1]
+    belongs to group i; the sizes are their own."""
+
+    candidates: tuple[Candidate, ...]
+    templates: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class Place:
     """A candidate's window, and the number of its group (None: alone)."""
 
@@ -49,10 +59,10 @@ def judge_candidates(
     window: int,
     config: CleansingConfig,
     run: Run,
-) -> tuple[Candidate, ...]:
-    """The search's best images as candidates, best first, with windows fitted to what groups of them have in common."""
+) -> Judged:
+    """The search's best images as candidates, with windows fitted to what groups of them have in common."""
     best = state.best(JUDGED)
-    places = fit_windows(images.batch(best, flip_test.device), state.places[best], window, config)
+    places, templates = fit_windows(images.batch(best, flip_test.device), state.places[best], window, config)
     into, changed = torch.zeros(len(best)), torch.zeros(len(best))
     maps: list[Tensor] = [torch.empty(0)] * len(best)
     sides = sorted({place.window.side for place in places})
@@ -89,39 +99,64 @@ def judge_candidates(
                 maps[i],
             )
         )
-    return tuple(ranked)
+    return Judged(tuple(ranked), templates)
 
 
-def fit_windows(images: Images, corners: Tensor, window: int, config: CleansingConfig) -> list[Place]:
-    """A place for each image ``[M, 3, H, W]`` with its search window at ``corners`` ``[M, 2]`` (top, left).
+def fit_windows(
+    images: Images, corners: Tensor, window: int, config: CleansingConfig
+) -> tuple[list[Place], tuple[Tensor, ...]]:
+    """A place for each image ``[M, 3, H, W]`` with its search window at ``corners`` ``[M, 2]`` (top, left), and the
+    groups' templates.
 
-    Candidates alone keep the search's window, and so do all where the user has set its size.
+    Candidates alone keep the search's window, and the like ones of a group where the user has set its size. An image
+    that shows a group's pixels elsewhere than in its window joins the group, with a window on them.
     """
     top, left = corners.unbind(1)
     agreement = compare_windows(images, top, left, window)
-    alike = (agreement.concordance >= ALIKE) & (alike_outside(images) < DUPLICATE)
+    unlike = alike_outside(images) < DUPLICATE
+    alike = (agreement.concordance >= ALIKE) & unlike
     windows = [Window(int(t), int(c), window) for t, c in corners.tolist()]
     places = [Place(i, at, None) for i, at in enumerate(windows)]
     height, width = images.shape[2:]
     largest = int(LARGEST_WINDOW * min(height, width))
+    hubs, templates = [], []
     for number, members in enumerate(group_alike(alike, least=LEAST_GROUP)):
         hub = members[0]
         # From the hub's pixels to a member's: by the windows' corners and then by the blocks inside them.
         offsets = corners[members] - corners[hub] + agreement.shift[hub, members]
         offsets[0] = 0
-        square = (windows[hub].top, windows[hub].left, window)
-        if config.window is None:
-            square = common_square(images[members].cpu(), offsets, around=square, largest=largest)
+        own = (windows[hub].top, windows[hub].left, window)
+        of_group = images[members].cpu()
+        square = common_square(of_group, offsets, around=own, largest=largest)
+        hubs.append(hub)
+        templates.append(common_pixels(of_group, offsets, square))
         for i, (down, right) in zip(members, offsets.tolist(), strict=True):
             at = windows[i]
             if config.window is None:
-                at = Window(
-                    min(max(square[0] + down, 0), height - square[2]),
-                    min(max(square[1] + right, 0), width - square[2]),
-                    square[2],
-                )
+                at = _inside(square[0] + down, square[1] + right, square[2], height, width)
             places[i] = Place(i, at, number)
-    return places
+    _join(places, images, hubs, templates, unlike, config.window)
+    return places, tuple(templates)
+
+
+def _join(
+    places: list[Place], images: Images, hubs: list[int], templates: list[Tensor], unlike: Tensor, fixed: int | None
+) -> None:
+    """Give candidates alone that show a group's template, in an image unlike its hub's, a place in that group."""
+    height, width = images.shape[2:]
+    for number, (hub, template) in enumerate(zip(hubs, templates, strict=True)):
+        concordance, corners = (part.cpu() for part in best_match(images, template.to(images.device)))
+        for i in ((concordance >= ALIKE) & unlike[hub]).nonzero().flatten().tolist():
+            if places[i].group is None:
+                top, left = corners[i].tolist()
+                side = fixed or template.shape[-1]
+                spare = (side - template.shape[-1]) // 2
+                places[i] = Place(i, _inside(top - spare, left - spare, side, height, width), number)
+
+
+def _inside(top: int, left: int, side: int, height: int, width: int) -> Window:
+    """The window, moved so far that it lies in the image."""
+    return Window(min(max(top, 0), height - side), min(max(left, 0), width - side), side)
 
 
 def _corners(places: list[Place], chosen: Tensor) -> tuple[Tensor, Tensor]:

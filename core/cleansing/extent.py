@@ -50,6 +50,20 @@ def common_square(
     return found
 
 
+def common_pixels(images: Tensor, offsets: Tensor, square: tuple[int, int, int]) -> Tensor:
+    """The median ``[3, side, side]`` of what the aligned ``images`` show in the ``square``: top, left and side in the
+    first of them. Images that have only a part of it do not count."""
+    height, width = images.shape[2:]
+    top, left, side = square
+    pixels = [
+        image[:, top + down : top + down + side, left + right : left + right + side]
+        for image, (down, right) in zip(images, offsets.tolist(), strict=True)
+        if 0 <= top + down <= height - side and 0 <= left + right <= width - side
+    ]
+    median: Tensor = torch.stack(pixels).median(0).values
+    return median
+
+
 def _median_difference(images: Tensor, offsets: Tensor) -> Tensor:
     """``[H, W]``: the median over images 1.. of their mean absolute difference to image 0 at the aligned pixel.
 

@@ -97,12 +97,13 @@ def cleanse_with(
     localise = build_localiser(reader, clustering, window)
     flip_test = FlipTest(reader, clustering, images, config.flip_images, normalised=config.unit_queries, seed=seed)
     state = search(images, clustering, localise, flip_test, window, config, run, seed=seed)
-    candidates = judge_candidates(state, images, localise, flip_test, window, config, run)
+    judged = judge_candidates(state, images, localise, flip_test, window, config, run)
+    candidates = judged.candidates
     judgement = judge(candidates, len(flip_test))
     removal = Removal.nothing(len(images))
     if judgement.verdict is Verdict.POISONED or config.remove_always:
         removal = choose_removal(
-            candidates, judgement, state, clustering, images, config, run, device=reader.device, seed=seed
+            judged, judgement, state, clustering, images, config, run, device=reader.device, seed=seed
         )
         judgement = _guard(judgement, removal.keep)
         if judgement.verdict is Verdict.INCONCLUSIVE and not config.remove_always:

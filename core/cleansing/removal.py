@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from core.cleansing import cut
+from core.cleansing.candidates import Judged
 from core.cleansing.classifier_training import classify, train_classifier
 from core.cleansing.clustering import Clustering
 from core.cleansing.config import CleansingConfig
-from core.cleansing.matching import LARGEST_CUT, LEAST_CUT, match_scores, trigger_templates
+from core.cleansing.matching import LARGEST_CUT, LEAST_CUT, match_scores
 from core.cleansing.result import Candidate, ScoreDistribution
 from core.cleansing.search import SearchState
 from core.cleansing.verdict import Judgement
@@ -40,7 +41,7 @@ class Removal:
 
 
 def choose_removal(
-    candidates: tuple[Candidate, ...],
+    judged: Judged,
     judgement: Judgement,
     state: SearchState,
     clustering: Clustering,
@@ -52,9 +53,10 @@ def choose_removal(
     seed: int,
 ) -> Removal:
     """Ask the classifier about every image, and compare every image with the triggers of ``judgement``."""
-    known = torch.tensor([c.index for c in candidates if c.group in judgement.triggers], dtype=torch.int64)
-    matched, match = _matched(candidates, judgement.triggers, known, images, config, run, device=device)
-    chosen = poison_set(candidates, judgement, config)
+    known = torch.tensor([c.index for c in judged.candidates if c.group in judgement.triggers], dtype=torch.int64)
+    templates = [judged.templates[number] for number in judgement.triggers]
+    matched, match = _matched(templates, known, images, config, run, device=device)
+    chosen = poison_set(judged.candidates, judgement, config)
     probability = _ask_classifier(chosen, state, clustering, images, config, run, device=device, seed=seed)
     place = cut.valley(probability, probability[known]) if config.cut is None else config.cut
     flagged = probability > place
@@ -90,8 +92,7 @@ def suspicion(state: SearchState, clustering: Clustering) -> Tensor:
 
 
 def _matched(
-    candidates: Sequence[Candidate],
-    triggers: Sequence[int],
+    templates: Sequence[Tensor],
     known: Tensor,
     images: ImageSet,
     config: CleansingConfig,
@@ -99,10 +100,11 @@ def _matched(
     *,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Which images show a trigger's pixels, ``[N]`` bool, and how nearly, ``[N]``; none and NaN where none is asked."""
-    if not config.match_triggers or not triggers:
+    """Which images show a trigger's pixels, ``[N]`` bool, and how nearly, ``[N]``; none and NaN where none is asked.
+    ``known`` are images in which a trigger was found."""
+    if not config.match_triggers or not templates:
         return torch.zeros(len(images), dtype=torch.bool), torch.full((len(images),), torch.nan)
-    match = match_scores(images, trigger_templates(images, candidates, triggers), run, device=device)
+    match = match_scores(images, templates, run, device=device)
     return match > cut.valley(match, match[known], least=LEAST_CUT, largest=LARGEST_CUT), match
 
 

@@ -7,6 +7,7 @@ from core.cleansing.candidates import ALIKE, DUPLICATE, fit_windows
 from core.cleansing.config import CleansingConfig
 from core.cleansing.extent import common_square
 from core.cleansing.poison_cam import PoisonCamConfig
+from core.cleansing.result import Window
 from core.ops.windows import paste
 from tests.unit.cleansing.planted_set import patch, planted_set
 
@@ -91,9 +92,32 @@ def test_the_common_square_is_the_patch():
 def test_windows_are_fitted_to_the_patch_unless_the_user_has_set_their_size():
     images = patched()
     corners = torch.stack([TOPS - 1, LEFTS - 2], 1)
-    places = fit_windows(images, corners, 9, PoisonCamConfig())
+    places, (template,) = fit_windows(images, corners, 9, PoisonCamConfig())
+    assert torch.allclose(template, patch().float() / 255, atol=1e-6)
     for place, top, left in zip(places, TOPS.tolist(), LEFTS.tolist(), strict=True):
         assert (place.window.top, place.window.left, place.window.side, place.group) == (top, left, 6, 0)
-    fixed = fit_windows(images, corners, 9, CleansingConfig(window=9))
+    fixed, (template,) = fit_windows(images, corners, 9, CleansingConfig(window=9))
+    assert torch.allclose(template, patch().float() / 255, atol=1e-6)
     assert [(p.window.top, p.window.left, p.window.side) for p in fixed] == [(*c, 9) for c in corners.tolist()]
     assert all(place.group == 0 for place in fixed)
+
+
+def test_an_image_that_shows_the_pixels_elsewhere_joins_the_group():
+    """Its window missed the patch: localisation is never perfect, and what it missed is known from the others."""
+    images = torch.cat([patched(count=5), planted_set(8, rate=0.0).images.batch(slice(5, 7))])
+    images[5] = paste(images[5:6], patch().float()[None] / 255, torch.tensor([24]), torch.tensor([3]))[0]
+    corners = torch.tensor([*zip((TOPS - 1).tolist(), (LEFTS - 2).tolist(), strict=True), (2, 20), (2, 20)])
+    places, _ = fit_windows(images, corners, 9, PoisonCamConfig())
+    assert [place.group for place in places] == [0, 0, 0, 0, 0, 0, None]
+    assert places[5].window == Window(24, 3, 6) and places[6].window == Window(2, 20, 9)
+    fixed, _ = fit_windows(images, corners, 9, CleansingConfig(window=9))
+    assert fixed[5].window == Window(23, 2, 9)
+
+
+def test_a_copy_of_an_image_of_the_group_does_not_join_it():
+    images = patched(count=5)
+    twice = torch.cat([images, images[:1] * 0.99])
+    corners = torch.cat([torch.stack([TOPS - 1, LEFTS - 2], 1), torch.tensor([[22, 0]])])
+    places, _ = fit_windows(twice, corners, 9, PoisonCamConfig())
+    assert alike_outside(twice)[0, 5] > DUPLICATE and places[0].group == 0
+    assert places[5].group is None
