@@ -15,6 +15,8 @@ from core.cleansing.result import ScoreDistribution
 
 LEAST_CUT, LARGEST_CUT = 0.5, 0.8
 """Never below the papers' argmax; never so high that a trigger which was learnt half is cut away."""
+LARGEST_BESIDE_MATCHES = 0.99
+"""The same where most images with the trigger are known by its pixels, and removed for them."""
 BANDWIDTH = 0.05
 """Of the Gaussian that smooths the scores. A valley narrower than this is chance."""
 

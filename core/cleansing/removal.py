@@ -58,7 +58,7 @@ def choose_removal(
     matched, match = _matched(templates, known, images, config, run, device=device)
     chosen = poison_set(judged.candidates, judgement, config)
     probability = _ask_classifier(chosen, state, clustering, images, config, run, device=device, seed=seed)
-    place = cut.valley(probability, probability[known]) if config.cut is None else config.cut
+    place = _place_of_cut(probability, matched, known) if config.cut is None else config.cut
     flagged = probability > place
     notes: tuple[str, ...] = ()
     if bool(matched.any()):
@@ -106,6 +106,14 @@ def _matched(
         return torch.zeros(len(images), dtype=torch.bool), torch.full((len(images),), torch.nan)
     match = match_scores(images, templates, run, device=device)
     return match > cut.valley(match, match[known], least=LEAST_CUT, largest=LARGEST_CUT), match
+
+
+def _place_of_cut(probability: Tensor, matched: Tensor, known: Tensor) -> float:
+    """Where the classifier's scores ``[N]`` are cut. It is there for images that are not ``matched`` ``[N]``; those
+    that are, hundreds, say how sure it is of a trigger, and of others it must be as sure. Without any, ``known`` do."""
+    if not bool(matched.any()):
+        return cut.valley(probability, probability[known])
+    return cut.valley(probability[~matched], probability[matched], largest=cut.LARGEST_BESIDE_MATCHES)
 
 
 def _ask_classifier(

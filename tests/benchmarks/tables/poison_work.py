@@ -24,6 +24,7 @@ from tests.benchmarks.tables.poison_cells import CleansingRun, Retraining
 from tests.benchmarks.tables.results import ResultStore
 from tests.benchmarks.tables.spent import spent
 
+CUT_OF_PAPER = 0.5
 ON_THE_PATCH = 0.5
 """Share of a true patch that a candidate's window must cover to count as a hit."""
 
@@ -88,10 +89,8 @@ def judged(found: Cleansing, images: ImageSet, poisoned: dict[str, PoisonedImage
 
 
 def _flagged(found: Cleansing, images: ImageSet) -> set[str]:
-    """Names of the images that the poison classifier alone would have removed."""
-    if found.distribution is None:
-        return set()
-    above = found.findings.classifier_score > found.distribution.cut
+    """Names of the images that the poison classifier alone, at the paper's cut, would have removed."""
+    above = found.findings.classifier_score > CUT_OF_PAPER  # not a number where none was trained
     return {images.names[index] for index in above.nonzero().flatten().tolist()}
 
 

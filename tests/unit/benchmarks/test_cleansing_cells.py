@@ -77,7 +77,7 @@ def test_a_cleansing_is_judged_and_its_keep_list_trained_on(bench, place):
     cell = bench.cleansing(poisoned, 0, QUICK)
     document = work(cell, place)
     assert document["problem"] is None and document["images"] == 160 and document["poisoned"] == 20
-    assert 0 <= document["classifier_recall"] <= document["recall"] <= 100 and document["reasons"]
+    assert 0 <= document["recall"] <= 100 and 0 <= document["classifier_recall"] <= 100 and document["reasons"]
     place.store.write(cell, document)
     again = work(Retraining(cell), place)
     assert again["problem"] is None and again["images"] == 160 - document["removed"]

@@ -40,8 +40,8 @@ VARIANTS: Sequence[tuple[str, Mapping[str, Any]]] = (
 
 REMARK = """The set that SSL-Backdoor, the papers' attack, poisoned most for one target; every other parameter is the
 default: 64 masks, a window that is fitted to the data (9), a cluster per 128 images (156), a poison set of 20.
-*Classifier*: what the poison classifier alone would have removed, as in the paper; *recall* and *precision* are those
-of what was removed, with the images that show the trigger's pixels."""
+*Classifier*: what the poison classifier alone would have removed at the paper's cut of 0.5; *recall* and *precision*
+are those of what was removed."""
 
 
 def _set(bench: Bench) -> PoisonedSet | None:
