@@ -112,7 +112,7 @@ class CleansingConfig(MethodConfig):
         gt=0,
         lt=1,
         description="The classifier's score above which an image is removed. The paper: 0.5 (argmax). null: where the "
-        "fewest images are, between 0.5 and 0.8.",
+        "fewest images are, between 0.5 and 0.8; up to 0.99 beside images that are known by a trigger's pixels.",
     )
     unit_queries: bool = Field(
         True,

@@ -23,7 +23,7 @@ from core.types import Images, ImageSet
 
 STAGE = "match triggers"
 LEAST_CUT, LARGEST_CUT = 0.6, 0.9
-"""The cut lies between: of 19,000 clean images none came above 0.54, copies of the pixels are at 0.95 to 1, and the
+"""The cut lies between: of 19,000 clean images none came above 0.54, copies of the pixels were at 0.98 to 1, and the
 candidates' own windows had to agree by 0.9 to be a group."""
 
 _AT_A_TIME = 512

@@ -58,7 +58,7 @@ def choose_removal(
     matched, match = _matched(templates, known, images, config, run, device=device)
     chosen = poison_set(judged.candidates, judgement, config)
     probability = _ask_classifier(chosen, state, clustering, images, config, run, device=device, seed=seed)
-    place = _place_of_cut(probability, matched, known) if config.cut is None else config.cut
+    place = place_of_cut(probability, matched, known) if config.cut is None else config.cut
     flagged = probability > place
     notes: tuple[str, ...] = ()
     if bool(matched.any()):
@@ -108,7 +108,7 @@ def _matched(
     return match > cut.valley(match, match[known], least=LEAST_CUT, largest=LARGEST_CUT), match
 
 
-def _place_of_cut(probability: Tensor, matched: Tensor, known: Tensor) -> float:
+def place_of_cut(probability: Tensor, matched: Tensor, known: Tensor) -> float:
     """Where the classifier's scores ``[N]`` are cut. It is there for images that are not ``matched`` ``[N]``; those
     that are, hundreds, say how sure it is of a trigger, and of others it must be as sure. Without any, ``known`` do."""
     if not bool(matched.any()):
