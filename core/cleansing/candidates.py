@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from core.cleansing.activation_masking import Attention
 from core.cleansing.agreement import alike_outside, compare_windows, group_alike
 from core.cleansing.config import LARGEST_WINDOW, CleansingConfig
+from core.cleansing.examination import Examination, Place, inside, ranked, window_on
 from core.cleansing.extent import common_pixels, common_square
-from core.cleansing.flip_test import FlipTest
 from core.cleansing.matching import best_match
 from core.cleansing.result import Candidate, Window
-from core.cleansing.search import Localiser, SearchState
-from core.ops.windows import cut
-from core.run import Run
+from core.cleansing.search import SearchState
 from core.types import Images, ImageSet
 
 STAGE = "judge candidates"
@@ -42,64 +38,14 @@ class Judged:
     templates: tuple[Tensor, ...]
 
 
-@dataclass(frozen=True)
-class Place:
-    """A candidate's window, and the number of its group (None: alone)."""
-
-    index: int
-    window: Window
-    group: int | None
-
-
 def judge_candidates(
-    state: SearchState,
-    images: ImageSet,
-    localise: Localiser,
-    flip_test: FlipTest,
-    window: int,
-    config: CleansingConfig,
-    run: Run,
+    state: SearchState, images: ImageSet, examine: Examination, window: int, config: CleansingConfig
 ) -> Judged:
     """The search's best images as candidates, with windows fitted to what groups of them have in common."""
     best = state.best(JUDGED)
-    places, templates = fit_windows(images.batch(best, flip_test.device), state.places[best], window, config)
-    into, changed = torch.zeros(len(best)), torch.zeros(len(best))
-    maps: list[Tensor] = [torch.empty(0)] * len(best)
-    sides = sorted({place.window.side for place in places})
-    for step in run.steps(STAGE, len(sides)):
-        chosen = torch.tensor([i for i, place in enumerate(places) if place.window.side == sides[step]])
-        batch = images.batch(best[chosen], flip_test.device)
-        attention: Attention = localise(batch)
-        scores = flip_test.scores(
-            cut(batch, *_corners(places, chosen), sides[step]), state.targets[best[chosen]].to(flip_test.device)
-        )
-        into[chosen], changed[chosen] = scores.into, scores.changed
-        for i, attended in zip(chosen.tolist(), attention.maps.cpu(), strict=True):
-            maps[i] = attended
-    score = into if config.flip_score == "into_cluster" else changed
-    order = torch.argsort(score, descending=True, stable=True).tolist()
-    if config.groups_first:
-        order.sort(key=lambda i: places[i].group is None)
-    ranked = []
-    for rank, i in enumerate(order, start=1):
-        index, at = int(best[i]), places[i].window
-        patch = images.pixels[index, :, at.top : at.top + at.side, at.left : at.left + at.side].clone()
-        ranked.append(
-            Candidate(
-                rank,
-                index,
-                images.names[index],
-                at,
-                int(state.targets[index]),
-                float(score[i]),
-                float(into[i]),
-                float(changed[i]),
-                places[i].group,
-                patch,
-                maps[i],
-            )
-        )
-    return Judged(tuple(ranked), templates)
+    places, templates = fit_windows(images.batch(best, examine.device), state.places[best], window, config)
+    candidates = examine(STAGE, best, places, state.targets[best], found_by="search")
+    return Judged(ranked(candidates, config), templates)
 
 
 def fit_windows(
@@ -116,7 +62,7 @@ def fit_windows(
     unlike = alike_outside(images) < DUPLICATE
     alike = (agreement.concordance >= ALIKE) & unlike
     windows = [Window(int(t), int(c), window) for t, c in corners.tolist()]
-    places = [Place(i, at, None) for i, at in enumerate(windows)]
+    places = [Place(at, None) for at in windows]
     height, width = images.shape[2:]
     largest = int(LARGEST_WINDOW * min(height, width))
     hubs, templates = [], []
@@ -133,8 +79,8 @@ def fit_windows(
         for i, (down, right) in zip(members, offsets.tolist(), strict=True):
             at = windows[i]
             if config.window is None:
-                at = _inside(square[0] + down, square[1] + right, square[2], height, width)
-            places[i] = Place(i, at, number)
+                at = inside(square[0] + down, square[1] + right, square[2], height, width)
+            places[i] = Place(at, number)
     _join(places, images, hubs, templates, unlike, config.window)
     return places, tuple(templates)
 
@@ -148,17 +94,4 @@ def _join(
         concordance, corners = (part.cpu() for part in best_match(images, template.to(images.device)))
         for i in ((concordance >= ALIKE) & unlike[hub]).nonzero().flatten().tolist():
             if places[i].group is None:
-                top, left = corners[i].tolist()
-                side = fixed or template.shape[-1]
-                spare = (side - template.shape[-1]) // 2
-                places[i] = Place(i, _inside(top - spare, left - spare, side, height, width), number)
-
-
-def _inside(top: int, left: int, side: int, height: int, width: int) -> Window:
-    """The window, moved so far that it lies in the image."""
-    return Window(min(max(top, 0), height - side), min(max(left, 0), width - side), side)
-
-
-def _corners(places: list[Place], chosen: Tensor) -> tuple[Tensor, Tensor]:
-    at = [places[i].window for i in chosen.tolist()]
-    return torch.tensor([w.top for w in at]), torch.tensor([w.left for w in at])
+                places[i] = Place(window_on(corners[i], template, fixed, height, width), number)

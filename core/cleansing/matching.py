@@ -12,6 +12,7 @@ The measure is that of ``agreement``: Lin's concordance over places and channels
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,15 +30,28 @@ candidates' own windows had to agree by 0.9 to be a group."""
 _AT_A_TIME = 512
 
 
-def match_scores(images: ImageSet, templates: Sequence[Tensor], run: Run, *, device: torch.device) -> Tensor:
-    """The best concordance of any window of each image with any template: ``[N]`` fp32 on the CPU, at most 1."""
+@dataclass(frozen=True)
+class Matches:
+    """Of every image the window that is most like any template, on the CPU: ``score`` ``[N]`` fp32, its concordance, at
+    most 1; ``template`` ``[N]`` int64, the number of the template; ``corner`` ``[N, 2]`` int64, top and left."""
+
+    score: Tensor
+    template: Tensor
+    corner: Tensor
+
+
+def find_matches(images: ImageSet, templates: Sequence[Tensor], run: Run, *, device: torch.device) -> Matches:
+    """Compare every window of every image with every template ``[3, s, s]``, of which there is at least one."""
     chunks = torch.arange(len(images)).split(_AT_A_TIME)
     placed = [template.to(device) for template in templates]
-    parts = []
+    scores, corners = [], []
     for step in run.steps(STAGE, len(chunks)):
         batch = images.batch(chunks[step], device)
-        parts.append(torch.stack([best_match(batch, template)[0] for template in placed]).amax(0).cpu())
-    return torch.cat(parts)
+        found = [best_match(batch, template) for template in placed]
+        scores.append(torch.stack([concordance for concordance, _ in found]).cpu())
+        corners.append(torch.stack([corner for _, corner in found]).cpu())
+    score, template = torch.cat(scores, 1).max(0)
+    return Matches(score, template, torch.cat(corners, 1)[template, torch.arange(len(images))])
 
 
 def best_match(images: Images, template: Tensor) -> tuple[Tensor, Tensor]:

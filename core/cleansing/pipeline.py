@@ -7,7 +7,8 @@ Deviations from the papers, each a parameter (preset ``paper``) where the paper'
 * A verdict: images are removed from a set only where several candidates show the same pixels (``verdict``); the papers
   remove from whatever set they get (``remove_always``).
 * The window's final size is what the like candidates have in common (``extent``), not a number the user must know.
-* Images that show the pixels of such a group are removed whatever the classifier says (``match_triggers``).
+* Images that show the pixels of such a group are removed whatever the classifier says, and some of them are candidates
+  that the search did not meet (``match_triggers``).
 * The classifier's patches come from those groups (``groups_first``): one wrong patch costs hundreds of clean images.
 * Images the search never scored count, for the choice of negatives, as their cluster's mean score. The papers rank them
   as 0, so that the "most poisoned tenth" is mostly a matter of chance.
@@ -21,17 +22,21 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from core.cleansing.candidates import JUDGED, judge_candidates
 from core.cleansing.candidates import STAGE as JUDGE_STAGE
-from core.cleansing.candidates import judge_candidates
 from core.cleansing.classifier_training import CLASSIFY_STAGE, TRAIN_STAGE
 from core.cleansing.clustering import STAGE as CLUSTER_STAGE
 from core.cleansing.clustering import Clustering, clusters_of, find_clusters
 from core.cleansing.config import CleansingConfig
+from core.cleansing.examination import Examination
 from core.cleansing.flip_test import FlipTest
 from core.cleansing.forward import SAME_CLUSTER, Reader, agreement_of_halves, read_features
 from core.cleansing.forward import STAGE as FEATURE_STAGE
+from core.cleansing.joining import OF_A_TRIGGER, join_matching
+from core.cleansing.joining import STAGE as JOIN_STAGE
 from core.cleansing.matching import STAGE as MATCH_STAGE
-from core.cleansing.removal import Removal, choose_removal
+from core.cleansing.matching import find_matches
+from core.cleansing.removal import Removal, choose_removal, suspicion_of
 from core.cleansing.result import Candidate, Cleansing, ImageFindings
 from core.cleansing.search import STAGE as SEARCH_STAGE
 from core.cleansing.search import Localiser, SearchState, search
@@ -54,12 +59,14 @@ def shared_stage_plan(config: CleansingConfig, passes_per_map: float) -> dict[st
     """Stage name -> encoder passes, for a set of some 20,000 images; ``passes_per_map`` is the localiser's cost."""
     screened = config.first_flips + config.finalists * (config.flip_images - config.first_flips)
     per_image = passes_per_map + (screened if config.first_flips else config.flip_images)
+    judged = passes_per_map + config.flip_images
+    matching = {MATCH_STAGE: 2000.0, JOIN_STAGE: OF_A_TRIGGER * judged} if config.match_triggers else {}
     return {
         FEATURE_STAGE: 20000.0,
         CLUSTER_STAGE: 5000.0,
         SEARCH_STAGE: 630 * config.samples_per_cluster * per_image,
-        JUDGE_STAGE: 100 * (passes_per_map + config.flip_images),
-        **({MATCH_STAGE: 2000.0} if config.match_triggers else {}),
+        JUDGE_STAGE: JUDGED * judged,
+        **matching,
         TRAIN_STAGE: 6.0 * config.classifier_steps * config.classifier_batch * config.classifiers,
         CLASSIFY_STAGE: 20000.0 * config.classifiers,
     }
@@ -97,13 +104,21 @@ def cleanse_with(
     localise = build_localiser(reader, clustering, window)
     flip_test = FlipTest(reader, clustering, images, config.flip_images, normalised=config.unit_queries, seed=seed)
     state = search(images, clustering, localise, flip_test, window, config, run, seed=seed)
-    judged = judge_candidates(state, images, localise, flip_test, window, config, run)
-    candidates = judged.candidates
-    judgement = judge(candidates, len(flip_test))
+    examine = Examination(images, localise, flip_test, config, run)
+    judged = judge_candidates(state, images, examine, window, config)
+    judgement = judge(judged.candidates, len(flip_test))
     removal = Removal.nothing(len(images))
     if judgement.verdict is Verdict.POISONED or config.remove_always:
+        suspicion = suspicion_of(state, clustering, config)
+        matches = None
+        if config.match_triggers and judgement.triggers:
+            templates = [judged.templates[number] for number in judgement.triggers]
+            matches = find_matches(images, templates, run, device=reader.device)
+            judged = join_matching(
+                judged, judgement.triggers, matches, suspicion, clustering.labels.cpu(), examine, config
+            )
         removal = choose_removal(
-            judged, judgement, state, clustering, images, config, run, device=reader.device, seed=seed
+            judged, judgement, matches, suspicion, images, config, run, device=reader.device, seed=seed
         )
         judgement = _guard(judgement, removal.keep)
         if judgement.verdict is Verdict.INCONCLUSIVE and not config.remove_always:
@@ -116,8 +131,8 @@ def cleanse_with(
         verdict=judgement.verdict,
         reasons=judgement.reasons,
         keep=removal.keep,
-        findings=_findings(state, clustering, candidates, removal, window),
-        candidates=candidates,
+        findings=_findings(state, clustering, judged.candidates, removal, window),
+        candidates=judged.candidates,
         rounds=tuple(state.rounds),
         distribution=removal.distribution,
         flip_images=len(flip_test),

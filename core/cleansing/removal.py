@@ -3,7 +3,6 @@ show the very pixels of a trigger that was found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from core.cleansing.candidates import Judged
 from core.cleansing.classifier_training import classify, train_classifier
 from core.cleansing.clustering import Clustering
 from core.cleansing.config import CleansingConfig
-from core.cleansing.matching import LARGEST_CUT, LEAST_CUT, match_scores
+from core.cleansing.matching import LARGEST_CUT, LEAST_CUT, Matches
 from core.cleansing.result import Candidate, ScoreDistribution
 from core.cleansing.search import SearchState
 from core.cleansing.verdict import Judgement
@@ -43,8 +42,8 @@ class Removal:
 def choose_removal(
     judged: Judged,
     judgement: Judgement,
-    state: SearchState,
-    clustering: Clustering,
+    matches: Matches | None,
+    suspicion: Tensor,
     images: ImageSet,
     config: CleansingConfig,
     run: Run,
@@ -52,12 +51,16 @@ def choose_removal(
     device: torch.device,
     seed: int,
 ) -> Removal:
-    """Ask the classifier about every image, and compare every image with the triggers of ``judgement``."""
-    known = torch.tensor([c.index for c in judged.candidates if c.group in judgement.triggers], dtype=torch.int64)
-    templates = [judged.templates[number] for number in judgement.triggers]
-    matched, match = _matched(templates, known, images, config, run, device=device)
+    """Ask the classifier about every image; ``matches`` are what comparing every image with the triggers of
+    ``judgement`` gave, None where that was not asked. ``suspicion`` ``[N]`` is :func:`suspicion_of` each image."""
+    # Images that were found by their pixels say nothing about how alike those pixels must be.
+    known = torch.tensor(
+        [c.index for c in judged.candidates if c.group in judgement.triggers and c.found_by == "search"],
+        dtype=torch.int64,
+    )
+    matched, match = _matched(matches, known, len(images))
     chosen = poison_set(judged.candidates, judgement, config)
-    probability = _ask_classifier(chosen, state, clustering, images, config, run, device=device, seed=seed)
+    probability = _ask_classifier(chosen, suspicion, images, config, run, device=device, seed=seed)
     place = place_of_cut(probability, matched, known) if config.cut is None else config.cut
     flagged = probability > place
     notes: tuple[str, ...] = ()
@@ -83,29 +86,24 @@ def poison_set(candidates: tuple[Candidate, ...], judgement: Judgement, config: 
     return sorted(taken[: config.poison_set], key=lambda c: c.rank)
 
 
-def suspicion(state: SearchState, clustering: Clustering) -> Tensor:
+def suspicion_of(state: SearchState, clustering: Clustering, config: CleansingConfig) -> Tensor:
     """How poisoned each image is taken to be, ``[N]``: its own score, else the mean of its cluster's scores, in which
-    the search found it not worth looking any further; an unseen cluster's images count as 0."""
+    the search found it not worth looking any further; an unseen cluster's images count as 0. In the papers' form all
+    images without a score of their own do."""
+    if not config.unscored_as_cluster:
+        return state.scores.nan_to_num(0.0)
     means = state.totals / state.visited.clamp_min(1)
     of_cluster = means[clustering.labels.cpu()]
     return torch.where(state.scores.isnan(), of_cluster, state.scores)
 
 
-def _matched(
-    templates: Sequence[Tensor],
-    known: Tensor,
-    images: ImageSet,
-    config: CleansingConfig,
-    run: Run,
-    *,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    """Which images show a trigger's pixels, ``[N]`` bool, and how nearly, ``[N]``; none and NaN where none is asked.
+def _matched(matches: Matches | None, known: Tensor, images: int) -> tuple[Tensor, Tensor]:
+    """Which images show a trigger's pixels, ``[N]`` bool, and how nearly, ``[N]``; none and NaN where none was asked.
     ``known`` are images in which a trigger was found."""
-    if not config.match_triggers or not templates:
-        return torch.zeros(len(images), dtype=torch.bool), torch.full((len(images),), torch.nan)
-    match = match_scores(images, templates, run, device=device)
-    return match > cut.valley(match, match[known], least=LEAST_CUT, largest=LARGEST_CUT), match
+    if matches is None:
+        return torch.zeros(images, dtype=torch.bool), torch.full((images,), torch.nan)
+    place = cut.valley(matches.score, matches.score[known], least=LEAST_CUT, largest=LARGEST_CUT)
+    return matches.score > place, matches.score
 
 
 def place_of_cut(probability: Tensor, matched: Tensor, known: Tensor) -> float:
@@ -118,8 +116,7 @@ def place_of_cut(probability: Tensor, matched: Tensor, known: Tensor) -> float:
 
 def _ask_classifier(
     chosen: list[Candidate],
-    state: SearchState,
-    clustering: Clustering,
+    suspicion: Tensor,
     images: ImageSet,
     config: CleansingConfig,
     run: Run,
@@ -129,9 +126,7 @@ def _ask_classifier(
 ) -> Tensor:
     """Train on the poison set ``chosen``, then the probability of poison of every image, ``[N]``."""
     found = torch.tensor([candidate.index for candidate in chosen])
-    ranked = suspicion(state, clustering)
-    if not config.unscored_as_cluster:
-        ranked = state.scores.nan_to_num(0.0)
+    ranked = suspicion.clone()
     ranked[found] = torch.inf
     order = torch.argsort(ranked, stable=True)
     negatives = order[: len(order) - max(len(found), int(config.noise_fraction * len(order)))]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from core.types import Verdict
+
+FoundBy = Literal["search", "match"]
 
 OUT_OF_REACH = (
     "Triggers that no window can hold: invisible patterns over the whole image (CTRL's spectral trigger, noise, "
@@ -36,8 +39,9 @@ class Candidate:
 
     ``flips`` are the flip images that it moves into ``cluster``, net; ``changed`` those that change cluster at all;
     both of ``Cleansing.flip_images``; ``score`` is the one that the configuration ranks by. ``group`` numbers the
-    candidates that show the same pixels, from 0; None: alone. ``patch`` is ``[3, side, side]`` uint8, ``attention``
-    ``[H, W]`` fp32, both on the CPU.
+    candidates that show the same pixels, from 0; None: alone. ``found_by`` says whether the search ranked the image
+    among its best, or whether it was found by the pixels it shares with such candidates. ``patch`` is
+    ``[3, side, side]`` uint8, ``attention`` ``[H, W]`` fp32, both on the CPU.
     """
 
     rank: int
@@ -49,6 +53,7 @@ class Candidate:
     flips: float
     changed: float
     group: int | None
+    found_by: FoundBy
     patch: Tensor
     attention: Tensor
 
@@ -122,5 +127,5 @@ class Cleansing:
 
     @property
     def scored(self) -> int:
-        """How many images the search looked at."""
+        """How many images were scored: those the search looked at, and candidates found by their pixels."""
         return int((self.findings.window[:, 0] >= 0).sum())

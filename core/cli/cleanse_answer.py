@@ -53,6 +53,7 @@ def print_cleansing_table(report: Mapping[str, Any]) -> None:
     table.add_column("image")
     for row in found["candidates"][:_SHOWN]:
         same = "no" if row["group"] is None else f"[red]group {row['group'] + 1}[/]"
+        same += " (found by its pixels)" if row["found_by"] == "match" else ""
         numbers = [str(row[key]) for key in ("rank", "top", "left", "size")]
         table.add_row(*numbers, f"{row['flips']:.0f}", same, escape(row["name"]))
     Console().print(table)

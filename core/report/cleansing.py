@@ -78,6 +78,7 @@ def _candidate(candidate: Candidate) -> CandidateRow:
         flips=candidate.flips,
         changed=candidate.changed,
         group=candidate.group,
+        found_by=candidate.found_by,
     )
 
 

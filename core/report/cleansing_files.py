@@ -23,7 +23,9 @@ from core.run import Run
 
 _CSV = "text/csv; charset=utf-8"
 _IMAGE_COLUMNS = ("name", "digest", "poison_score", "classifier_score", "match_score", "cluster", "top", "left", "size")
-_CANDIDATE_COLUMNS = ("rank", "name", "top", "left", "size", "cluster", "score", "flips", "changed", "group")
+_CANDIDATE_COLUMNS = (
+    "rank", "name", "top", "left", "size", "cluster", "score", "flips", "changed", "group", "found_by",
+)  # fmt: skip
 
 DIGEST_STAGE = "read the files again"
 ARCHIVE_STAGE = "write the cleaned set"
@@ -108,7 +110,8 @@ def _candidate_rows(found: Cleansing) -> Iterable[Sequence[object]]:
     for c in found.candidates:
         at = c.window
         numbers = (_number(c.score), _number(c.flips), _number(c.changed))
-        yield c.rank, c.name, at.top, at.left, at.side, c.cluster, *numbers, "" if c.group is None else c.group
+        group = "" if c.group is None else c.group
+        yield c.rank, c.name, at.top, at.left, at.side, c.cluster, *numbers, group, c.found_by
 
 
 def _number(value: float | None) -> str:

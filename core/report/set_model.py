@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from core.cleansing.result import FoundBy
 from core.report.parts import ReportPart
 
 
@@ -21,6 +22,9 @@ class CandidateRow(ReportPart):
     flips: float = Field(description="Flip images that it moves into its own cluster, net.")
     changed: float = Field(description="Flip images that change cluster at all.")
     group: int | None = Field(description="Candidates of one number show the same pixels; null: alone.")
+    found_by: FoundBy = Field(
+        description="search: among the images that moved most; match: it shows the pixels of such a group."
+    )
 
 
 class FlaggedRow(ReportPart):

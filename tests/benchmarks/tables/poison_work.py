@@ -66,6 +66,7 @@ def judged(found: Cleansing, images: ImageSet, poisoned: dict[str, PoisonedImage
     """Counts and shares, per cent, of ``found`` against the truth; ``poisoned`` maps the names of poisoned images."""
     removed = {images.names[index] for index in (~found.keep).nonzero().flatten().tolist()}
     hits = [on_the_patch(candidate, poisoned) for candidate in found.candidates]
+    searched = [on_the_patch(candidate, poisoned) for candidate in found.candidates if candidate.found_by == "search"]
     rightly = len(removed & poisoned.keys())
     flagged = _flagged(found, images)
     rightly_flagged = len(flagged & poisoned.keys())
@@ -79,6 +80,8 @@ def judged(found: Cleansing, images: ImageSet, poisoned: dict[str, PoisonedImage
         "clusters": found.clusters,
         "top_20": _share(sum(hits[:20]), len(hits[:20])),
         "top_50": _share(sum(hits[:50]), len(hits[:50])),
+        "searched_top_20": _share(sum(searched[:20]), len(searched[:20])),
+        "searched_top_50": _share(sum(searched[:50]), len(searched[:50])),
         "recall": _share(rightly, len(poisoned)),
         "precision": _share(rightly, len(removed)),
         "classifier_recall": _share(rightly_flagged, len(poisoned)),

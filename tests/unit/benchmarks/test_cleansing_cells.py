@@ -113,7 +113,7 @@ def test_a_window_hits_if_it_covers_half_of_the_patch():
 
     def candidate(name, top, left):
         nothing = torch.empty(0)
-        return Candidate(1, 0, name, Window(top, left, 8), 0, 0.0, 0.0, 0.0, None, nothing, nothing)
+        return Candidate(1, 0, name, Window(top, left, 8), 0, 0.0, 0.0, 0.0, None, "search", nothing, nothing)
 
     assert on_the_patch(candidate("a", 10, 10), poisoned)
     assert on_the_patch(candidate("a", 14, 10), poisoned)
@@ -127,7 +127,8 @@ def test_tables_have_a_row_for_every_set(bench, tmp_path):
     tables = (cleansing.TABLE, cleansing.RETRAINING, cleansing_ablation.TABLE)
     numbers = {
         "problem": None, "environment": ENVIRONMENT, "verdict": "poisoned", "images": 160, "poisoned": 20,
-        "removed": 21, "top_20": 95.0, "top_50": 90.0, "recall": 99.0, "precision": 94.0,
+        "removed": 21, "top_20": 95.0, "top_50": 90.0, "searched_top_20": 85.0, "searched_top_50": 70.0,
+        "recall": 99.0, "precision": 94.0,
         "classifier_recall": 90.0, "classifier_precision": 95.0, "seconds": 2.0, "cpu_seconds": 1.0,
         "measured": {"cifar10": {"fitted_on": 9, "tested_on": 9, "evaluations": [
             {"acc": 50.0, "asr": 7.5, "base": 2.0, "triggered_acc": 40.0}

@@ -74,7 +74,8 @@ def test_every_image_has_its_row(planted: PlantedSet, result: Cleansing) -> None
     assert len(result.keep) == len(found.poison_score) == len(found.cluster) == len(found.classifier_score) == count
     scored = ~found.poison_score.isnan()
     assert torch.equal(scored, found.window[:, 2] >= 0) and result.scored == int(scored.sum())
-    assert result.scored == sum(r.scored for r in result.rounds)
+    # Beside the images of the search, those candidates were scored that it had not met.
+    assert result.scored >= sum(r.scored for r in result.rounds)
     assert result.distribution is not None and sum(result.distribution.counts) == count
     flagged, matched = found.classifier_score > result.distribution.cut, found.match_score > LEAST_CUT
     assert torch.equal(result.keep, ~(flagged | matched))
@@ -217,3 +218,15 @@ def assert_same(first: Cleansing, second: Cleansing) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
     for one, other in zip(first.candidates, second.candidates, strict=True):
         assert (one.index, one.window, one.score, one.group) == (other.index, other.window, other.score, other.group)
+
+
+def test_what_a_short_search_did_not_meet_is_found_by_its_pixels(planted: PlantedSet) -> None:
+    """It looks at 40 of 480 images; the verdict is its own, the ranking is filled up with what shows the same."""
+    brief = {"samples_per_cluster": 2, "drop_fraction": 0.6, "classifier_steps": 20, "classifiers": 1}
+    result = poison_cam.cleanse(planted.encoder, planted.images, CONFIG.model_copy(update=brief), QuietRun(), seed=0)
+    of_trigger = [candidate for candidate in result.candidates if candidate.group == 0]
+    met = [candidate for candidate in of_trigger if candidate.found_by == "search"]
+    assert result.verdict is Verdict.POISONED and f"{len(met)} of the" in result.reasons[0]
+    assert len(met) < 20 and {c.index for c in of_trigger} == planted.poisoned.keys()
+    assert result.candidates[: len(of_trigger)] == tuple(of_trigger)
+    assert all(bool(result.findings.window[c.index, 2] == c.window.side) for c in of_trigger)

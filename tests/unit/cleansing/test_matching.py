@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from core.cleansing.matching import LEAST_CUT, best_match, match_scores
+from core.cleansing.matching import LEAST_CUT, best_match, find_matches
 from core.errors import Cancelled
 from core.run import QuietRun
 from tests.unit.cleansing.planted_set import patch, planted_set
@@ -43,7 +43,7 @@ def test_the_concordance_is_the_best_of_all_windows(planted):
 
 
 def test_poisoned_images_match_and_others_do_not(planted):
-    scores = match_scores(planted.images, [PATCH], QuietRun(), device=torch.device("cpu"))
+    scores = find_matches(planted.images, [PATCH], QuietRun(), device=torch.device("cpu")).score
     poisoned = torch.zeros(len(planted.images), dtype=torch.bool)
     poisoned[list(planted.poisoned)] = True
     assert float(scores[poisoned].min()) > 0.98
@@ -59,9 +59,13 @@ def test_the_place_is_where_the_patch_was_pasted(planted):
 def test_several_templates_give_the_best_of_each(planted):
     other = patch(5, 9).float() / 255
     device = torch.device("cpu")
-    both = match_scores(planted.images, [PATCH, other], QuietRun(), device=device)
-    single = [match_scores(planted.images, [one], QuietRun(), device=device) for one in (PATCH, other)]
-    assert torch.equal(both, torch.maximum(*single))
+    both = find_matches(planted.images, [PATCH, other], QuietRun(), device=device)
+    single = [find_matches(planted.images, [one], QuietRun(), device=device) for one in (PATCH, other)]
+    first, second = (one.score for one in single)
+    assert torch.equal(both.score, torch.maximum(first, second))
+    assert torch.equal(both.template == 1, second > first)
+    at = torch.where((both.template == 1)[:, None], single[1].corner, single[0].corner)
+    assert torch.equal(both.corner, at)
 
 
 def test_a_large_template_is_found_at_a_coarser_scale():
@@ -87,4 +91,4 @@ def test_matching_can_be_cancelled(planted):
             yield
 
     with pytest.raises(Cancelled):
-        match_scores(planted.images, [PATCH], Stopped(), device=torch.device("cpu"))
+        find_matches(planted.images, [PATCH], Stopped(), device=torch.device("cpu"))

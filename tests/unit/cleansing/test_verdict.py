@@ -18,7 +18,7 @@ def windows(flips: Sequence[float], group: int | None = None) -> list[Candidate]
     """One candidate for each entry of ``flips``, all in ``group``."""
     nothing = torch.empty(0)
     return [
-        Candidate(rank, rank, f"{rank}.png", Window(0, 0, 8), 0, moved, moved, moved, group, nothing, nothing)
+        Candidate(rank, rank, f"{rank}.png", Window(0, 0, 8), 0, moved, moved, moved, group, "search", nothing, nothing)
         for rank, moved in enumerate(flips, 1)
     ]
 

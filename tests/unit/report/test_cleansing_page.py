@@ -57,6 +57,7 @@ def found(verdict: Verdict = Verdict.POISONED) -> Cleansing:
             flips=float(scores[index]),
             changed=50.0,
             group=None if index == 17 else 0,
+            found_by="match" if index == 4 else "search",
             patch=IMAGES.pixels[index, :, :6, :6],
             attention=torch.linspace(0, 1, 32 * 32).view(32, 32),
         )

@@ -9,6 +9,7 @@ from core.cleansing.poison_cam import PoisonCamConfig
 from tests.benchmarks.tables import markdown
 from tests.benchmarks.tables.bench import Bench
 from tests.benchmarks.tables.cells import Cell
+from tests.benchmarks.tables.contents.cleansing import WINDOW_HEADINGS, WINDOWS
 from tests.benchmarks.tables.contents.note import note
 from tests.benchmarks.tables.contents.readings import numbers_of
 from tests.benchmarks.tables.contents.table import Results, Table
@@ -40,6 +41,7 @@ VARIANTS: Sequence[tuple[str, Mapping[str, Any]]] = (
 
 REMARK = """The set that SSL-Backdoor, the papers' attack, poisoned most for one target; every other parameter is the
 default: 64 masks, a window that is fitted to the data (9), a cluster per 128 images (156), a poison set of 20.
+*Search's*: of the windows that were not found by the pixels they share with others.
 *Classifier*: what the poison classifier alone would have removed at the paper's cut of 0.5; *recall* and *precision*
 are those of what was removed."""
 
@@ -63,7 +65,7 @@ def _cells(bench: Bench) -> list[Cell]:
 
 
 def _render(bench: Bench, results: Results) -> str:
-    names = ("top_20", "top_50", "classifier_recall", "classifier_precision", "recall", "precision")
+    names = (*WINDOWS, "classifier_recall", "classifier_precision", "recall", "precision")
     rows = []
     for title, values in VARIANTS:
         documents = [results.of(run) for run in _runs(bench, values)]
@@ -71,7 +73,7 @@ def _render(bench: Bench, results: Results) -> str:
             numbers = [text(numbers_of(documents, name)) for name in names]
             rows.append([title, *numbers, text(numbers_of(documents, "cpu_seconds"), 0)])
     heads = ["classifier's recall", "its precision", "recall", "precision"]
-    table = markdown.table(["variant", "top 20", "top 50", *heads, "CPU s"], rows) if rows else ""
+    table = markdown.table(["variant", *WINDOW_HEADINGS, *heads, "CPU s"], rows) if rows else ""
     return "\n\n".join(part for part in (table, note(_cells(bench), results), REMARK) if part)
 
 
