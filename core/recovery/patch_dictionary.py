@@ -46,11 +46,11 @@ class Square:
     side: int
     colour: int
 
-    def stamp(self, images: Images) -> Images:
-        stamped = images.clone()
-        colour = torch.tensor(COLOURS[self.colour], device=images.device).view(1, 3, 1, 1)
-        stamped[..., self.top : self.top + self.side, self.left : self.left + self.side] = colour
-        return stamped
+    def stamp_(self, images: Images) -> None:
+        """Paint the square over ``images`` ``[..., 3, H, W]`` in place."""
+        inside = images[..., self.top : self.top + self.side, self.left : self.left + self.side]
+        for channel, level in enumerate(COLOURS[self.colour]):
+            inside[..., channel, :, :] = level  # a number needs no copy to the device, as a tensor would
 
     def trigger(self, height: int, width: int) -> MaskedTrigger:
         mask = torch.zeros(1, height, width)
@@ -86,7 +86,10 @@ def score_squares(encoder: Encoder, images: Images, target: Tensor, squares: Ite
     scores = []
     for start in range(0, len(squares), chunk):
         part = squares[start : start + chunk]
-        features = features_of(encoder, torch.cat([square.stamp(images) for square in part]))
+        stamped = images.repeat(len(part), 1, 1, 1)
+        for square, of_square in zip(part, stamped.split(len(images)), strict=True):
+            square.stamp_(of_square)
+        features = features_of(encoder, stamped)
         scores.append(similarity_to(features.view(len(part), len(images), -1), target).cpu())
     return torch.cat(scores)
 

@@ -96,14 +96,13 @@ def search(
 def _draw(
     generators: TriggerGenerators, settings: SearchSettings, batch: int, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Grid values for a batch, and their noise. Without an information term all images share the central trigger:
-    spread that nothing asks for only blurs the gradient, and the search then misses the backdoor's basin more
+    """Grid values for a batch, and their noise. Without an information term all images share the central trigger, the
+    bias: spread that nothing asks for only blurs the gradient, and the search then misses the backdoor's basin more
     often."""
     if settings.mi_weight:
         z = generators.noise(batch, random)
-    else:
-        z = torch.zeros(generators.count, 1, generators.noise_dim, device=generators.bias.device)
-    return generators.grid_values(z), z
+        return generators.grid_values(z), z
+    return generators.bias, torch.zeros(generators.count, 1, generators.noise_dim, device=generators.bias.device)
 
 
 def judge(encoder: Encoder, held_back: Images, hypothesis: Hypothesis, raw: Tensor) -> list[Candidate]:
@@ -138,13 +137,13 @@ def _optimiser(
 ) -> torch.optim.Adam:
     """The bias (the trigger itself) moves at the search's rate, the networks at MESA's 2e-4.
 
-    One optimiser serves G and T: both ascend the same bound, so there is no game to alternate.
+    One optimiser serves G and T: both ascend the same bound, so there is no game to alternate. Without an information
+    term the networks are not asked, and Adam does not walk over their millions of weights.
     """
-    networks = [generators.first, generators.last, *statistics.parameters()]
-    return torch.optim.Adam(
-        [{"params": [generators.bias], "lr": settings.learning_rate}, {"params": networks, "lr": 2e-4}],
-        betas=(0.5, 0.9),
-    )
+    groups = [{"params": [generators.bias], "lr": settings.learning_rate}]
+    if settings.mi_weight:
+        groups.append({"params": [generators.first, generators.last, *statistics.parameters()], "lr": 2e-4})
+    return torch.optim.Adam(groups, betas=(0.5, 0.9))
 
 
 def _anneal(optimiser: torch.optim.Adam, progress: float) -> None:
