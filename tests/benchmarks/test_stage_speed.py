@@ -1,8 +1,8 @@
 """How much of the time goes into the encoder: each stage of an audit against the encoder's bare passes.
 
 Every image that passes the encoder is counted, with and without gradients. What those passes cost by themselves, in the
-run, is the least that the stage can take; the printed share is that least over what it took. Both are warm: a kernel's
-first call on a new shape prepares it, and a stage has hundreds of steps. Nothing is asserted.
+same run, is the least that the stage can take; the printed share is that least over what it took. Both are warm: the
+first call of a kernel on a new shape prepares it, and a stage has hundreds of steps. Nothing is asserted.
 """
 
 from __future__ import annotations
