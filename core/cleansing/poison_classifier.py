@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from core.device import mixed_precision
 from core.random import derive_seed
@@ -44,6 +43,8 @@ class PoisonNet(nn.Module):
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Module:
+    from torchvision.models.resnet import BasicBlock  # seconds to import: see core.encoders.architectures
+
     shortcut = None
     if stride > 1 or inputs != outputs:
         shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.util import find_spec
 
 from core.errors import UsageError
 
 _PACKAGES = ("lightly", "yaml")
 
 
-@contextmanager
-def lab_packages(command: str) -> Iterator[None]:
-    """Imports of the lab inside; a missing package becomes a sentence.
+def require_lab_packages(command: str) -> None:
+    """Look for the packages of the extra ``lab`` before anything is read, without importing them: that takes seconds.
 
     Raises:
-        UsageError: a package of the extra ``lab`` is not installed.
+        UsageError: one of them is not installed.
     """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in _PACKAGES:
-            raise
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
         raise UsageError(
             "missing_extra",
             field=command,
-            found=f"no package '{missing}'",
+            found=f"no package {' and '.join(repr(name) for name in missing)}",
             expected="the packages that the attack lab needs",
             action="Install them: pip install 'encoder-audit[lab]'.",
-        ) from error
+        )

@@ -13,7 +13,7 @@ from rich.markup import escape
 from core.cli.answer import Format, print_json
 from core.cli.audit_commands import CardFile, Debug, Device, Force, OutputFormat, Preset, Seed, SetValues
 from core.cli.console_run import ConsoleRun
-from core.cli.lab import lab_packages
+from core.cli.lab import require_lab_packages
 from core.cli.method_settings import configure
 from core.cli.request_options import check_output, read_card
 from core.errors import UsageError
@@ -61,18 +61,18 @@ def pretrain(
             expected=".safetensors",
             action="Rename it.",
         )
-    with lab_packages("pretrain"):
-        from core.audit import failures_explained  # torch takes seconds to import, and --help must not
-        from core.device import resolve_device
-        from core.encoders.card import parse_card
-        from core.encoders.fresh import fresh_encoder
-        from core.encoders.save import save_encoder
-        from core.encoders.stems import training_card
-        from core.images.load import load_images
-        from core.training.checkpoints import checkpoint_folder, fingerprint
-        from core.training.parallel import local_device, process_group, rank
-        from core.training.pretrain import pretrain as train
-        from core.training.trainers import find_trainer
+    require_lab_packages("pretrain")
+    from core.audit import failures_explained  # torch takes seconds to import, and --help must not
+    from core.device import resolve_device
+    from core.encoders.card import parse_card
+    from core.encoders.fresh import fresh_encoder
+    from core.encoders.save import save_encoder
+    from core.encoders.stems import training_card
+    from core.images.load import load_images
+    from core.training.checkpoints import checkpoint_folder, fingerprint
+    from core.training.parallel import local_device, process_group, rank
+    from core.training.pretrain import pretrain as train
+    from core.training.trainers import find_trainer
 
     row = find_trainer(method)
     config = configure(row.config, row.presets, preset, settings or [], "epochs=50")

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from core.cli.audit_commands import Debug, Device
 from core.cli.console_run import ConsoleRun
-from core.cli.lab import lab_packages
+from core.cli.lab import require_lab_packages
 from core.errors import UsageError
 
 
@@ -31,13 +31,13 @@ def calibrate(
     Verdicts are read off these numbers (docs/calibration.md). The package ships a file of its own,
     core/recovery/bands.json.
     """
-    with lab_packages("zoo"):
-        from core.audit import failures_explained  # torch takes seconds to import, and --help must not
-        from core.device import resolve_device
-        from core.recovery.bands import read_bands
-        from core.recovery.ssldefender import SSLDefenderConfig
-        from core.zoo.calibrate import calibrate as measure
-        from core.zoo.calibrate import clean_encoders
+    require_lab_packages("zoo")
+    from core.audit import failures_explained  # torch takes seconds to import, and --help must not
+    from core.device import resolve_device
+    from core.recovery.bands import read_bands
+    from core.recovery.ssldefender import SSLDefenderConfig
+    from core.zoo.calibrate import calibrate as measure
+    from core.zoo.calibrate import clean_encoders
 
     presets = preset or ["default"]
     unknown = [name for name in presets if name not in ("default", *SSLDefenderConfig.presets)]

@@ -14,7 +14,7 @@ from rich.markup import escape
 from core.cli.answer import Format, print_json
 from core.cli.audit_commands import Debug, Device, OutputFormat
 from core.cli.console_run import ConsoleRun
-from core.cli.lab import lab_packages
+from core.cli.lab import require_lab_packages
 from core.errors import UsageError
 from core.threads import usable_cores
 
@@ -45,15 +45,15 @@ def build(
     Encoders that exist and whose recipe has not changed are kept; one that was interrupted goes on from its last
     checkpoint. Exit status 0: all are built; 2: some could not be, or an attack stayed below its floor.
     """
-    with lab_packages("zoo"):
-        from core.audit import failures_explained  # torch takes seconds to import, and --help must not
-        from core.device import resolve_device
-        from core.zoo.check import check_recipe
-        from core.zoo.index import table as zoo_table
-        from core.zoo.index import write_index, write_table
-        from core.zoo.recipe import load_recipe
-        from core.zoo.schedule import unbuilt
-        from core.zoo.workshop import Workshop
+    require_lab_packages("zoo")
+    from core.audit import failures_explained  # torch takes seconds to import, and --help must not
+    from core.device import resolve_device
+    from core.zoo.check import check_recipe
+    from core.zoo.index import table as zoo_table
+    from core.zoo.index import write_index, write_table
+    from core.zoo.recipe import load_recipe
+    from core.zoo.schedule import unbuilt
+    from core.zoo.workshop import Workshop
 
     with failures_explained():
         shop = Workshop(load_recipe(recipe), data, output, resolve_device(device))

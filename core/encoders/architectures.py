@@ -1,6 +1,9 @@
 """The network of a card: torchvision's or timm's, its head replaced by the identity, its overrides applied.
 
 Nothing is ever downloaded: the weights are the user's file.
+
+torchvision and timm are imported where a network is asked for. They take five seconds of processor time, since
+torchvision brings torch's compiler along, and most processes build no network: the API, the list of methods, a test.
 """
 
 from __future__ import annotations
@@ -11,9 +14,7 @@ import warnings
 from functools import cache
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from torch import nn
 
 from core.encoders.card import ConvolutionChange, EncoderCard
@@ -27,6 +28,9 @@ _HEADS = ("fc", "classifier", "heads", "head", "AuxLogits", "aux1", "aux2")
 @cache
 def known_architectures() -> tuple[str, ...]:
     """Every name a card may give, torchvision's classification networks first."""
+    import timm
+    import torchvision
+
     own = torchvision.models.list_models(module=torchvision.models)
     return tuple(f"torchvision/{name}" for name in own) + tuple(f"timm/{name}" for name in timm.list_models())
 
@@ -70,6 +74,8 @@ def default_preprocessing(
     """Input size, mean and std that the library's own pretrained weights of ``architecture`` use."""
     family, _, name = architecture.partition("/")
     if family == "timm":
+        import timm
+
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
         if config is not None:
             height, width = config.input_size[1:]
@@ -83,6 +89,9 @@ def _require_known(architecture: str) -> None:
     known = known_architectures()
     if architecture in known:
         return
+    import timm
+    import torchvision
+
     name = architecture.rpartition("/")[2]
     near = [a for a in known if a.rpartition("/")[2] == name] + difflib.get_close_matches(architecture, known, n=4)
     raise UnsupportedInput(
@@ -108,6 +117,8 @@ def _construct(family: str, name: str, card: EncoderCard) -> nn.Module:
 
 
 def _torchvision(name: str, card: EncoderCard) -> nn.Module:
+    import torchvision
+
     builder = torchvision.models.get_model_builder(name)
     options: dict[str, object] = {"weights": None, "weights_backbone": None}
     accepted = inspect.signature(builder).parameters
@@ -124,6 +135,8 @@ def _torchvision(name: str, card: EncoderCard) -> nn.Module:
 
 
 def _timm(name: str, card: EncoderCard) -> nn.Module:
+    import timm
+
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     # Position embeddings have the input size in their shape; a convolutional net takes any size and no such option.
     options: dict[str, Any] = {"img_size": card.image_size} if config is not None and config.fixed_input_size else {}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from core.evaluation.rates import Difference, Rate
 from core.evaluation.results import ProbeResult
@@ -52,7 +52,7 @@ def _mean_difference(differences: Sequence[Difference]) -> Difference:
 def _interval(values: Sequence[tuple[float, float, float]], least: float) -> tuple[float, float]:
     """Of the mean of ``(value, low, high)``, cut at ``least`` and 100."""
     middles, lows, highs = (np.array(column) for column in zip(*values, strict=True))
-    between = student.ppf(0.975, len(values) - 1) * middles.std(ddof=1) / math.sqrt(len(values))
+    between = stdtrit(len(values) - 1, 0.975) * middles.std(ddof=1) / math.sqrt(len(values))
     below, above = (float(np.hypot(between, side.mean())) for side in (middles - lows, highs - middles))
     middle = float(middles.mean())
     return max(least, middle - below), min(100.0, middle + above)

@@ -14,22 +14,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from torchvision import datasets
-
 from core.errors import UsageError
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
-SETS: Mapping[str, Callable[[Path, bool], Any]] = MappingProxyType(
+SETS: Mapping[str, Callable[[bool], Mapping[str, Any]]] = MappingProxyType(
     {
-        "CIFAR10": lambda root, train: datasets.CIFAR10(root, train=train),
-        "CIFAR100": lambda root, train: datasets.CIFAR100(root, train=train),
-        "STL10": lambda root, train: datasets.STL10(root, split="train" if train else "test"),
-        "SVHN": lambda root, train: datasets.SVHN(root, split="train" if train else "test"),
-        "GTSRB": lambda root, train: datasets.GTSRB(root, split="train" if train else "test"),
+        "CIFAR10": lambda train: {"train": train},
+        "CIFAR100": lambda train: {"train": train},
+        "STL10": lambda train: {"split": "train" if train else "test"},
+        "SVHN": lambda train: {"split": "train" if train else "test"},
+        "GTSRB": lambda train: {"split": "train" if train else "test"},
     }
 )
-"""Name -> (root folder, training half?) -> a data set of (PIL image, class number)."""
+"""torchvision's name -> (training half?) -> what its constructor calls that half."""
 
 
 def export_set(name: str, root: Path, output: Path, *, train: bool) -> None:
@@ -47,7 +45,9 @@ def export_set(name: str, root: Path, output: Path, *, train: bool) -> None:
             action="Use one of these, or give train and test archives.",
         )
     try:
-        found = SETS[name](root, train)
+        from torchvision import datasets  # seconds to import: see core.encoders.architectures
+
+        found = getattr(datasets, name)(root, **SETS[name](train))
     except (RuntimeError, OSError) as error:
         raise UsageError(
             "no_such_dataset",

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 PRIOR_DEVIATION, PRIOR_DEGREES = 0.4, 10
 """What is believed of the scatter within a family before any is seen, and how many degrees of freedom that is worth.
@@ -63,7 +63,7 @@ class Null:
         """The x that a further clean encoder exceeds with probability ``false_alarms``."""
         degrees = self.degrees + PRIOR_DEGREES
         squares = self.degrees * self.deviation**2 + PRIOR_DEGREES * self.prior**2
-        t = float(student.ppf(1 - false_alarms, degrees))
+        t = float(stdtrit(degrees, 1 - false_alarms))
         return self.mean + t * math.sqrt(squares / degrees) * math.sqrt(1 + 1 / self.encoders)
 
 

@@ -14,8 +14,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightly.loss import NegativeCosineSimilarity
-from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
 from pydantic import Field
 from torch import Tensor
 
@@ -66,6 +64,10 @@ class Byol(Objective):
     """BYOL's online network (student, projector, predictor) and its target."""
 
     def __init__(self, student: Encoder, config: ByolConfig, *, seed: int) -> None:
+        # Where they are used: lightly imports torchvision, and with it torch's compiler, which takes seconds.
+        from lightly.loss import NegativeCosineSimilarity
+        from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
+
         super().__init__(student)
         self._config = config
         dim, hidden, out = student.feature_dim, config.hidden_dim, config.projection_dim

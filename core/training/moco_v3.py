@@ -16,9 +16,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightly.models import utils as lightly_utils
-from lightly.models.modules.heads import MoCoProjectionHead
-from lightly.utils import dist
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -70,6 +67,9 @@ class MocoV3(Objective):
     """MoCo v3's student with projector and predictor, and the momentum copy of the first two."""
 
     def __init__(self, student: Encoder, config: MocoV3Config, *, seed: int) -> None:
+        # Where it is used: lightly imports torchvision, and with it torch's compiler, which takes seconds.
+        from lightly.models.modules.heads import MoCoProjectionHead
+
         super().__init__(student)
         self._config = config
         dim, hidden, out = student.feature_dim, config.hidden_dim, config.projection_dim
@@ -102,6 +102,9 @@ class MocoV3(Objective):
     def _contrast(self, queries: Tensor, keys: Tensor) -> Tensor:
         everyone, own = keys, torch.arange(len(queries), device=queries.device)
         if world_size() > 1:
+            from lightly.models import utils as lightly_utils
+            from lightly.utils import dist
+
             everyone, own = lightly_utils.concat_all_gather(keys), own + dist.rank() * len(queries)
         logits = queries @ everyone.T / self._config.temperature
         return 2 * self._config.temperature * functional.cross_entropy(logits, own)
