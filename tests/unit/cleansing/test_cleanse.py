@@ -217,7 +217,8 @@ def assert_same(first: Cleansing, second: Cleansing) -> None:
         one, other = getattr(first.findings, name), getattr(second.findings, name)
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
     for one, other in zip(first.candidates, second.candidates, strict=True):
-        assert (one.index, one.window, one.score, one.group) == (other.index, other.window, other.score, other.group)
+        fields = ("index", "window", "score", "group", "found_by")
+        assert [getattr(one, name) for name in fields] == [getattr(other, name) for name in fields]
 
 
 def test_what_a_short_search_did_not_meet_is_found_by_its_pixels(planted: PlantedSet) -> None:
