@@ -49,13 +49,14 @@ def print_cleansing_table(report: Mapping[str, Any]) -> None:
     table = Table(title=escape(report["images"]["name"]), title_justify="left", title_style="bold")
     for heading in ("rank", "row", "column", "size", f"flips of {found['flip_images']}"):
         table.add_column(heading, justify="right")
-    table.add_column("shows the same as others")
+    table.add_column("same pixels as")
+    table.add_column("found by")
     table.add_column("image")
     for row in found["candidates"][:_SHOWN]:
         same = "no" if row["group"] is None else f"[red]group {row['group'] + 1}[/]"
-        same += " (found by its pixels)" if row["found_by"] == "match" else ""
         numbers = [str(row[key]) for key in ("rank", "top", "left", "size")]
-        table.add_row(*numbers, f"{row['flips']:.0f}", same, escape(row["name"]))
+        by = "its pixels" if row["found_by"] == "match" else "search"
+        table.add_row(*numbers, f"{row['flips']:.0f}", same, by, escape(row["name"]))
     Console().print(table)
 
 
