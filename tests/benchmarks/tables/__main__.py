@@ -42,8 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(
             f"{options.data} lacks {names}, zips of class folders; name another folder with --data (make: DATA)."
         )
+    poisoned = read_poisoned_sets(options.zoo)
+    if options.encoders:
+        known = {each.name for each in (*encoders, *poisoned)}
+        unknown = sorted(set(options.encoders) - known)
+        if unknown:
+            return _say(f"No {', '.join(unknown)} in the zoo; it has {', '.join(sorted(known))}.")
+        encoders = tuple(each for each in encoders if each.name in options.encoders)
+        poisoned = tuple(each for each in poisoned if each.name in options.encoders)
     chosen = [table for table in TABLES if not options.only or table.name in options.only]
-    bench = Bench(encoders, library, options.seeds, read_poisoned_sets(options.zoo))
+    bench = Bench(encoders, library, options.seeds, poisoned)
     store = ResultStore(options.output)
     failed = 0 if options.render_only else _measure(chosen, bench, store, options)
     _render(chosen, bench, store, options)
@@ -122,6 +130,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--data", type=Path, required=True, help="folder of NAME-train.zip and NAME-test.zip")
     add("--output", type=Path, default=Path("bench-output"), help="where results are kept")
     add("--only", nargs="+", default=[], choices=[table.name for table in TABLES], metavar="NAME", help="these tables")
+    add("--encoders", nargs="+", default=[], metavar="NAME", help="these of the zoo, and the sets they were trained on")
     add("--seeds", type=_positive, default=3)
     add("--jobs", type=_positive, default=2, help="runs at a time")
     add("--threads", type=_positive, default=1, help="threads of a run")
