@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from celery import Celery, signals
 
 from api.storage.queue import create_celery
@@ -46,6 +48,12 @@ def _configure_logs(**_: object) -> None:
     configure_logs()
 
 
+def _leave_logs_to_children(**_: object) -> None:
+    # Celery tells the children that it starts to log in a form of its own until they have ours.
+    os.environ["_MP_FORK_LOGLEVEL_"] = ""
+
+
 # Having a receiver keeps Celery from setting up logs of its own.
 signals.setup_logging.connect(_configure_logs)
+signals.celeryd_after_setup.connect(_leave_logs_to_children)
 celery = create_worker_app()

@@ -12,17 +12,19 @@ from structlog.tracebacks import ExceptionDictTransformer
 
 def configure_logs() -> None:
     """Send everything to stderr, as JSON unless LOG_FORMAT is ``text``. User strings are values, never messages."""
+    text = os.environ.get("LOG_FORMAT") == "text"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # As the API's lines: in one terminal both are read together.
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if text else "iso", utc=not text),
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    if os.environ.get("LOG_FORMAT") == "text":
+    if text:
         rendered: list[structlog.typing.Processor] = [
             structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
         ]
