@@ -19,7 +19,7 @@ from core.device import resolve_device
 from core.encoders.fresh import fresh_encoder
 from core.encoders.stems import training_card
 from core.types import Encoder
-from tests.benchmarks.passes import Stopwatch, counted, seconds_per_image
+from tests.benchmarks.passes import Stopwatch, counted
 from tests.planted import SIZE, planted_images
 from tests.unit.cleansing.planted_set import PlantedSet, planted_set
 
@@ -51,13 +51,11 @@ def scored_of(planted: PlantedSet, config: CleansingConfig) -> tuple[Stopwatch, 
 @pytest.mark.parametrize("preset", ["exact", "default"])
 def test_seconds_per_scored_image(preset: str, encoder: Encoder) -> None:
     config = config_of(preset)
-    subject, clock = counted(encoder)
+    subject, clock = counted(encoder, half=config.half_precision)
     found = cleanse(subject, planted_images(480), config, clock, seed=0)
     seconds, passes = clock.stages[STAGE]
     scored = sum(search_round.scored for search_round in found.rounds)
-    bare = min(
-        seconds_per_image(encoder, batch, learning=False, half=config.half_precision) for batch in (48, 256, 512)
-    )
+    bare = clock.bare(learning=False)
     whole = config.masks + min(config.flip_images, 480)
     print(
         f"\n{preset}: {seconds / scored:.4f} s per scored image, {passes.looking / scored:.0f} passes each; "

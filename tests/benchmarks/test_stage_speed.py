@@ -7,7 +7,6 @@ first call of a kernel on a new shape prepares it, and a stage has hundreds of s
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -28,6 +27,8 @@ from tests.planted import SIZE, planted_images
 
 IMAGES = 512
 STEPS, WARMING = 12, 2
+"""Of a purification, and of what warms up. A detection has its default length: how many images a step looks at follows
+from it."""
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,8 @@ def chosen(kind: str, values: Mapping[str, object]) -> Mapping[str, Choice]:
 
 @pytest.mark.parametrize("method", DETECTION, ids=lambda method: method.key)
 def test_detection(method, encoder: Encoder) -> None:
-    for length in (WARMING, STEPS):
-        steps = {name: length for name in method.config.model_fields if name.endswith("steps")}
+    names = [name for name in method.config.model_fields if name.endswith("steps")]
+    for steps in (dict.fromkeys(names, WARMING), {}):
         config = chosen("detect", {"detection": {"method": method.key, **steps}})["detection"].config
         subject, clock = counted(encoder)
         found = method.apply(subject, planted_images(IMAGES), config, clock, seed=0)
@@ -51,7 +52,7 @@ def test_detection(method, encoder: Encoder) -> None:
             trigger = RecoveredTrigger("patch", _patch(), 0.9, 0.03, "fraction of pixels")
             found = replace(found, triggers=(trigger,), unfollowed=1)
             method.follow(subject, planted_images(IMAGES), config, found, clock, seed=0)
-    report(f"detection, {method.key},", encoder, clock)
+    report(f"detection, {method.key},", encoder.device, clock)
 
 
 @pytest.mark.parametrize("method", PURIFICATION, ids=lambda method: method.key)
@@ -60,9 +61,9 @@ def test_purification(method, encoder: Encoder) -> None:
     for length in (WARMING, STEPS):
         steps = {name: length for name, field in fields if name.endswith("steps") and field.default}
         config = chosen("purify", {"purification": {"method": method.key, **steps}})["purification"].config
-        subject, clock = counted(encoder)
+        subject, clock = counted(encoder, trained=True)
         method.apply(subject, planted_images(IMAGES), [_patch()], config, clock, seed=0)
-    report(f"purification, {method.key},", copy.deepcopy(encoder).requires_grad_(True), clock)
+    report(f"purification, {method.key},", encoder.device, clock)
 
 
 def _patch() -> MaskedTrigger:
