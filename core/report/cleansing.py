@@ -57,7 +57,7 @@ def ranked_removed(found: Cleansing) -> list[int]:
 
 
 def poison_score(found: Cleansing, index: int) -> float | None:
-    """The image's poison score in flip images; None where the search did not look at it."""
+    """The image's poison score in flip images; None where it was not scored."""
     return number(found.findings.poison_score[index])
 
 

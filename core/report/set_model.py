@@ -35,7 +35,7 @@ class FlaggedRow(ReportPart):
     match_score: float | None = Field(
         description="How nearly it shows the pixels of a trigger that was found, at most 1; null: none was looked for."
     )
-    poison_score: float | None = Field(description="In flip images; null where the search did not score it.")
+    poison_score: float | None = Field(description="In flip images; null where it was not scored.")
     cluster: int
 
 
