@@ -23,6 +23,9 @@ def calibrate(
         list[str] | None, typer.Option("--preset", metavar="NAME", help="Preset of the search; repeatable.")
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", metavar="N", min=1, help="Searches of each encoder.")] = 2,
+    add: Annotated[
+        bool, typer.Option("--add", help="Keep the encoders that stand in the bands file and are in no zoo given here.")
+    ] = False,
     device: Device = "auto",
     debug: Debug = False,
 ) -> int:
@@ -63,7 +66,8 @@ def calibrate(
     console = Console(stderr=True)
     with failures_explained(), ConsoleRun(console) as run:
         where = resolve_device(device)
-        for name, seen in measure(clean_encoders(zoos), images, output, presets, run, seeds=seeds, device=where):
+        searched = measure(clean_encoders(zoos), images, output, presets, run, seeds=seeds, device=where, keep=add)
+        for name, seen in searched:
             scores = ", ".join(f"{hypothesis} {score:.2f}" for hypothesis, score in seen.scores.items())
             console.print(escape(f"{name}: {seen.name} ({seen.family}): {scores}"), highlight=False, soft_wrap=True)
     return 0

@@ -76,7 +76,8 @@ class Detection:
     ``triggers`` are best first, and empty when nothing acts like a backdoor. ``calibrated`` is False where no clean
     encoder of the suspect's own family stands behind the thresholds. ``unfollowed`` counts the target embeddings that
     no recovery was made towards yet: unlearning wants that done first (``Method.follow``). ``reserve`` has the triggers
-    of an encoder that is called clean with little to spare, until another method was asked.
+    of an encoder that is called clean with little to spare, until another method was asked. ``blown_up``: inconclusive
+    because the trigger drives the encoder out of its range, as those would that another method finds.
     """
 
     method: str
@@ -91,6 +92,7 @@ class Detection:
     calibrated: bool = True
     unfollowed: int = 0
     reserve: tuple[RecoveredTrigger, ...] = ()
+    blown_up: bool = False
 
     @property
     def margin(self) -> float | None:

@@ -32,6 +32,7 @@ from core.config import MethodConfig
 from core.errors import AuditFailed
 from core.ops.cosine import mean_direction
 from core.random import generator
+from core.recovery.blow_up import judge_without_blow_ups
 from core.recovery.detection import Detection, RecoveredTrigger, few_of_each
 from core.recovery.forward import features_in_chunks, frozen
 from core.recovery.growth import GROWTH, RESTARTS, growth, growth_row, half_of
@@ -41,7 +42,7 @@ from core.recovery.opaque_windows import WindowSettings, search_windows, window_
 from core.recovery.search import Candidate, SearchSettings, search
 from core.recovery.soundness import clean_similarity, why_unsound
 from core.recovery.towards_target import TargetBudget, recover_towards, target_stages
-from core.recovery.verdict import ALARM, ASKED, DOUBT, RIGHT_BASIN, compared, judge_hypotheses
+from core.recovery.verdict import ALARM, ASKED, DOUBT, RIGHT_BASIN, compared
 from core.recovery.yardstick import yardstick_for
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Verdict
@@ -171,7 +172,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         full = [candidate.similarity for candidate in _additive(found)]
         row = growth_row(_pattern(config), full, half.similarity, floor, null, ALARM, DOUBT)
         results += [] if row is None else [row]
-    judged = judge_hypotheses(results)
+    judged = judge_without_blow_ups(results, found, features_in_chunks(network, held_back))
 
     clean = judged.verdict is Verdict.CLEAN
     best = max(candidates[0].similarity for candidates in found)
@@ -196,6 +197,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         calibrated=not yardstick.caveats,
         unfollowed=0 if clean else len(groups),
         reserve=triggers if clean and close else (),
+        blown_up=judged.blown_up,
     )
 
 

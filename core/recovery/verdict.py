@@ -33,6 +33,7 @@ class Judgement:
     follow_from: float
     reasons: tuple[str, ...]
     only: str | None = None
+    blown_up: bool = False
 
 
 def compared(name: str, scores: Sequence[float], clean: float, null: Null) -> HypothesisResult:

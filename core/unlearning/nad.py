@@ -29,9 +29,10 @@ from torch.nn.functional import mse_loss
 from core.ops.cosine import paired_similarity
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Trigger
-from core.unlearning.attention import attention, captured, last_stages
+from core.unlearning.attention import attention
 from core.unlearning.clean_training import copy_to_train, features_of, train_on_clean, two_views_in_one
 from core.unlearning.result import Unlearning
+from core.unlearning.stages import captured, last_resolutions
 from core.unlearning.taught import TaughtConfig, taught_teacher, teacher_plan
 from core.unlearning.utility import HeldBack, hold_back
 
@@ -73,7 +74,7 @@ def unlearn(
     train, held_back = hold_back(images, encoder.device, seed)
     guard = HeldBack(encoder, held_back, triggers)
     student = copy_to_train(encoder)
-    stages = last_stages(student, held_back)
+    stages = last_resolutions(student, held_back)
     weights = config.attention_weights[-len(stages) :]
     teacher = taught_teacher(encoder, train, config, run, seed=seed)
 

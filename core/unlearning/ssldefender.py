@@ -17,6 +17,8 @@ Deviations from the paper, each a parameter (preset ``paper`` restores the print
   that still pull features towards the backdoor are drawn more often.
 * The goal of triggered images is the teacher's clean feature at first and moves to the student's (``lead_in``).
 * A training whose clean features run away is set back to its last good weights and goes on at half the rate.
+* On clean images the student is also held to the teacher's feature maps (``map_weight``): a feature is one vector, and
+  a few hundred of them say too little about what the network is to stay.
 * BatchNorm is frozen; where it is not, its statistics are taken anew from clean images in the end: during training half
   of every batch is triggered.
 """
@@ -43,7 +45,9 @@ from core.training.state import TrainingState
 from core.types import Encoder, Features, Images, ImageSet, Trigger
 from core.unlearning.batch_statistics import clean_statistics
 from core.unlearning.clean_training import warm_then_cosine
+from core.unlearning.feature_maps import map_gap
 from core.unlearning.result import Unlearning
+from core.unlearning.stages import captured, intermediate_stages
 from core.unlearning.stamping import require_triggers, stamp_each
 from core.unlearning.teacher import TEACHER_STAGE, fine_tuned_teacher
 from core.unlearning.utility import HeldBack, hold_back
@@ -70,6 +74,7 @@ class UnlearningConfig(GuardedConfig):
             "batch_size": 256,
             "learning_rate": 1e-3,
             "unlearn_weight": 0.5,
+            "map_weight": 0.0,
             "lead_in": 0.0,
         },
     }
@@ -89,6 +94,12 @@ class UnlearningConfig(GuardedConfig):
     )
     distil_weight: float = Field(
         0.5, ge=0, description="beta, weight of the teacher term. The paper: 0.5 (its 'loss term B')."
+    )
+    map_weight: float = Field(
+        0.5,
+        ge=0,
+        description="Weight of the gap between the student's and the teacher's feature maps of clean images, at the "
+        "last three resolutions (a transformer's blocks). The paper: none.",
     )
     distance: Literal["paired_cosine", "sliced_wasserstein"] = Field(
         "paired_cosine", description="d. The paper: sliced_wasserstein."
@@ -143,27 +154,33 @@ def unlearn(
     measured = HeldBack(encoder, held_back, triggers)
     state = TrainingState({"student": student}, _optimiser(student, config))
     progress = _Progress(state, UtilityGuard(measured, student, config), torch.ones(len(triggers)))
-    for step in run.steps(STAGE, config.steps, state=progress):
-        if progress.guard.stopped:
-            break
-        rate = config.learning_rate * 0.5**progress.guard.retreats
-        warm_then_cosine(state.optimiser, rate, step, config.steps)
-        random = generator(seed, STAGE, "draw", step)
-        clean = _view(train[batch_indices(len(train), config.batch_size, seed, STAGE, step)], config, random)
-        triggered = stamp_each(clean, triggers, progress.weights, config.jitter, random)
-        own = own_share(step / config.steps, config.lead_in)
-        loss = _loss(student, teacher, clean, triggered, own, config, random)
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimiser.step()
-        progress.history.append(require_finite(loss, step))
-        run.log(loss=progress.history[-1])
-        if progress.guard.is_due(step, config.steps):
-            within_limits = progress.guard.look(step + 1)
-            if not within_limits and progress.guard.retreats < MOST_RETREATS:
-                progress.guard.retreat()
-                state.optimiser.state.clear()  # the momentum that led astray
-            progress.weights = measured.pulls(student).square() + LEAST_SHARE
+    stages = intermediate_stages(encoder, train) if config.map_weight else []
+    with captured(student, stages) as own_maps, captured(teacher, stages) as taught_maps:
+        for step in run.steps(STAGE, config.steps, state=progress):
+            if progress.guard.stopped:
+                break
+            rate = config.learning_rate * 0.5**progress.guard.retreats
+            warm_then_cosine(state.optimiser, rate, step, config.steps)
+            random = generator(seed, STAGE, "draw", step)
+            clean = _view(train[batch_indices(len(train), config.batch_size, seed, STAGE, step)], config, random)
+            triggered = stamp_each(clean, triggers, progress.weights, config.jitter, random)
+            own = own_share(step / config.steps, config.lead_in)
+            loss = _loss(student, teacher, clean, triggered, own, config, random)
+            if stages:
+                loss = loss + config.map_weight * map_gap(own_maps, taught_maps)
+            if not torch.isfinite(loss) and progress.may_go_back:  # maps, unlike directions, can run away for good
+                progress.go_back()
+                continue
+            state.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            state.optimiser.step()
+            progress.history.append(require_finite(loss, step))
+            run.log(loss=progress.history[-1])
+            if progress.guard.is_due(step, config.steps):
+                within_limits = progress.guard.look(step + 1)
+                if not within_limits and progress.may_go_back:
+                    progress.go_back()
+                progress.weights = measured.pulls(student).square() + LEAST_SHARE
     if config.train_batch_norm and not progress.guard.stopped:
         clean_statistics(student, train, config.batch_size)
     notes = progress.guard.settle()
@@ -246,6 +263,15 @@ class _Progress:
         self.guard = guard
         self.weights = weights
         self.history: list[float] = []
+
+    @property
+    def may_go_back(self) -> bool:
+        return self.guard.retreats < MOST_RETREATS
+
+    def go_back(self) -> None:
+        """To the last good weights, without the momentum that led astray; the rate is halved from here on."""
+        self.guard.retreat()
+        self._training.optimiser.state.clear()
 
     def state_dict(self) -> dict[str, Any]:
         return {

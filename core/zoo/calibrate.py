@@ -68,20 +68,21 @@ def calibrate(
     *,
     seeds: int,
     device: torch.device,
+    keep: bool = False,
 ) -> Iterator[tuple[str, Observation]]:
     """Search every clean encoder with every preset; yields (preset, what was seen) and keeps ``output`` up to date.
 
-    What stands in ``output`` already, for the same weights and as many seeds, is not searched again.
+    What stands in ``output`` already, for the same weights and as many seeds, is not searched again; with ``keep`` the
+    other encoders in it stay.
     """
     known = read_bands(output.read_text(encoding="utf-8")) if output.is_file() else ()
     bands: list[Band] = []
     for preset in presets:
         config = SSLDefenderConfig.model_validate({} if preset == "default" else SSLDefenderConfig.presets[preset])
         values = config.model_dump(mode="json")
-        before = {
-            (one.sha256, one.seeds): one for band in known if dict(band.config) == values for one in band.observed
-        }
-        observed: list[Observation] = []
+        already = [one for band in known if dict(band.config) == values for one in band.observed]
+        before = {(one.sha256, one.seeds): one for one in already}
+        observed: list[Observation] = list(already) if keep else []
         for encoder in encoders:
             loaded = load_encoder(encoder.weights)
             seen = before.get((loaded.digest, seeds))
@@ -99,7 +100,7 @@ def calibrate(
                 mean = {name: sum(one[name] for one in scores) / seeds for name in scores[0] if name in common}
                 family = family_of(network.architecture, network.image_size)
                 seen = Observation(encoder.name, family, loaded.digest, seeds, mean)
-            observed.append(seen)
+            observed = [*(one for one in observed if one.sha256 != loaded.digest), seen]
             notes = {"images": images.name, "versions": versions()}
             whole = [*bands, Band(preset, values, tuple(observed))]
             rest = [band for band in known if band.preset not in {one.preset for one in whole}]

@@ -63,10 +63,11 @@ def searched(monkeypatch):
     return seeds
 
 
-def run(zoo, output, seeds):
+def run(zoo, output, seeds, keep=False):
     np.savez(zoo.parent / "images.npz", images=np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8))
     images, cpu = zoo.parent / "images.npz", torch.device("cpu")
-    return list(calibrate(clean_encoders([zoo]), images, output, ["default"], QuietRun(), seeds=seeds, device=cpu))
+    encoders = clean_encoders([zoo])
+    return list(calibrate(encoders, images, output, ["default"], QuietRun(), seeds=seeds, device=cpu, keep=keep))
 
 
 def test_only_clean_encoders_are_a_yardstick(zoo):
@@ -93,3 +94,18 @@ def test_what_is_measured_is_not_searched_again(zoo, searched, tmp_path):
     assert searched == [0] and again == first and first.scores == SCORES[0]
     run(zoo, tmp_path / "bands.json", seeds=2)
     assert searched == [0, 0, 1]
+
+
+def test_encoders_of_other_zoos_stay_where_asked(zoo, searched, tmp_path):
+    output = tmp_path / "bands.json"
+    run(zoo, output, seeds=1)
+    document = json.loads(output.read_text())
+    document["bands"][0]["encoders"][0] |= {"name": "elsewhere", "sha256": "0" * 64}
+    output.write_text(json.dumps(document))
+    for _ in range(2):  # the second run finds both there, and neither twice
+        run(zoo, output, seeds=1, keep=True)
+        [band] = read_bands(output.read_text())
+        assert [one.name for one in band.observed] == ["elsewhere", "clean"]
+    run(zoo, output, seeds=1)
+    [band] = read_bands(output.read_text())
+    assert [one.name for one in band.observed] == ["clean"]

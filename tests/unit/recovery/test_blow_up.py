@@ -1,0 +1,63 @@
+"""A trigger that makes features alike by making them huge is no proof; one that leads to where images lie is."""
+
+import torch
+
+from core.recovery.blow_up import BLOWN_UP, judge_without_blow_ups, stretch
+from core.recovery.detection import Detection, HypothesisResult
+from core.recovery.hypotheses import MaskedPattern
+from core.recovery.search import Candidate
+from core.recovery.second_opinion import wants_another
+from core.triggers import MaskedTrigger
+from core.types import Verdict
+
+CLEAN = torch.eye(4)
+TRIGGER = MaskedTrigger(torch.ones(1, 2, 2), torch.ones(3, 2, 2))
+MASKED = MaskedPattern(0.03)
+
+
+def candidate(similarity: float, times: float) -> Candidate:
+    return Candidate(MASKED, TRIGGER, similarity, times * torch.ones(4, 4) / 2)
+
+
+def row(score: float, name: str = MASKED.name, excess: float = 1.0) -> HypothesisResult:
+    return HypothesisResult(name, score, 0.9, (score,), doubtful=0.8, expected=0.5, excess=excess, null="some")
+
+
+def test_the_ratio_of_lengths() -> None:
+    assert stretch(torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 10.0]]), torch.tensor([[2.0, 0.0]])) == 2.5
+
+
+def test_what_leads_to_where_images_lie_is_a_backdoor() -> None:
+    judged = judge_without_blow_ups([row(0.95)], [[candidate(0.95, 4)]], CLEAN)
+    assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.95 and not judged.blown_up
+
+
+def test_what_blows_features_up_is_doubt_with_its_reason() -> None:
+    judged = judge_without_blow_ups([row(0.99)], [[candidate(0.99, 27)]], CLEAN)
+    assert judged.verdict is Verdict.INCONCLUSIVE and judged.blown_up
+    assert "27 times as long" in judged.reasons[-1]
+
+
+def test_a_sound_candidate_behind_it_decides() -> None:
+    found = [[candidate(0.99, BLOWN_UP), candidate(0.93, 2), candidate(0.92, 2)]]
+    judged = judge_without_blow_ups([row(0.99)], found, CLEAN)
+    assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.93
+    found = [[candidate(0.99, BLOWN_UP), candidate(0.85, 2)]]  # only doubtful
+    assert judge_without_blow_ups([row(0.99)], found, CLEAN).verdict is Verdict.INCONCLUSIVE
+
+
+def test_another_kind_decides_where_it_is_beyond_its_own_limit() -> None:
+    rows = [row(0.99), row(0.95, "additive, against half of it", excess=0.2)]
+    judged = judge_without_blow_ups(rows, [[candidate(0.99, 27)]], CLEAN)
+    assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.95
+
+
+def test_a_clean_verdict_stays() -> None:
+    judged = judge_without_blow_ups([row(0.7, excess=-1.0)], [[candidate(0.7, 27)]], CLEAN)
+    assert judged.verdict is Verdict.CLEAN and not judged.blown_up
+
+
+def test_no_second_opinion_is_asked_of_a_method_that_would_find_the_same() -> None:
+    found = Detection("m", Verdict.INCONCLUSIVE, 0.99, 0.9, ("r",), triggers=(object(),))  # type: ignore[arg-type]
+    assert wants_another(found)
+    assert not wants_another(Detection(**{**found.__dict__, "blown_up": True}))

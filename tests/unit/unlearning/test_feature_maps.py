@@ -1,0 +1,42 @@
+"""The gap of feature maps by hand, and what holding on to the teacher's maps does in an unlearning."""
+
+import torch
+
+from core.run import QuietRun
+from core.unlearning.feature_maps import map_gap
+from core.unlearning.ssldefender import UnlearningConfig, unlearn
+from tests.planted import planted_images, planted_patch
+
+
+def test_the_gap_by_hand() -> None:
+    taught = {"a": torch.tensor([[[[2.0, 0.0]]], [[[0.0, 1.0]]]]), "b": torch.tensor([[3.0, 4.0], [1.0, 0.0]])}
+    own = {
+        # half of the way on the first image, none on the second; what follows belongs to no image of the teacher's
+        "a": torch.tensor([[[[1.0, 0.0]]], [[[0.0, 1.0]]], [[[9.0, 9.0]]]]),
+        "b": torch.tensor([[3.0, 4.0], [1.0, 1.0], [9.0, 9.0]]),
+    }
+    torch.testing.assert_close(map_gap(own, taught), torch.tensor(((0.25 + 0) / 2 + (0 + 1) / 2) / 2))
+
+
+def test_a_dead_map_gives_a_finite_gap() -> None:
+    dead = {"a": torch.zeros(2, 1, 2, 2)}
+    assert float(map_gap(dead, dead)) == 0
+
+
+def test_held_to_the_teachers_maps_clean_features_move_less() -> None:
+    planted, images = planted_patch(), planted_images(128)
+    drifts = {
+        weight: unlearn(
+            planted.encoder,
+            images,
+            [planted.trigger],
+            UnlearningConfig(
+                steps=40, batch_size=32, jitter=0, crop=0.9, learning_rate=0.01, map_weight=weight, distil_weight=0.1
+            ),
+            QuietRun(),
+            seed=0,
+        ).drift
+        for weight in (0.0, 2.0)
+    }
+    assert drifts[2.0] < drifts[0.0]
+    assert all(not module._forward_hooks for module in planted.encoder.modules())
