@@ -79,12 +79,12 @@ class UnlearningConfig(GuardedConfig):
         },
     }
 
-    steps: int = Field(150, ge=1, le=20000, description="Steps (E). The paper: 500 in its settings, 100 in its timing.")
+    steps: int = Field(250, ge=1, le=20000, description="Steps (E). The paper: 500 in its settings, 100 in its timing.")
     batch_size: int = Field(
         128, ge=2, le=4096, description="Clean images per step, each also triggered. The paper: 256."
     )
     learning_rate: float = Field(
-        0.08, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. The paper: 1e-3."
+        0.12, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. The paper: 1e-3."
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum. The paper: 0.9.")
     unlearn_weight: float = Field(
@@ -96,7 +96,7 @@ class UnlearningConfig(GuardedConfig):
         0.5, ge=0, description="beta, weight of the teacher term. The paper: 0.5 (its 'loss term B')."
     )
     map_weight: float = Field(
-        0.5,
+        0.3,
         ge=0,
         description="Weight of the gap between the student's and the teacher's feature maps of clean images, at the "
         "last three resolutions (a transformer's blocks). The paper: none.",
