@@ -8,7 +8,7 @@ from core.unlearning import ssldefender
 from core.unlearning.random_triggers import RandomTriggersConfig, draw_triggers, unlearn
 from tests.planted import planted_images, planted_patch
 
-QUICK = RandomTriggersConfig(steps=30, batch_size=32, patches=2, patterns=2)
+QUICK = RandomTriggersConfig(steps=30, batch_size=32, learning_rate=0.08, patches=2, patterns=2)
 
 
 def test_triggers_keep_their_bounds_and_follow_the_seed() -> None:
@@ -35,6 +35,6 @@ def test_clean_features_stay_and_the_result_speaks_of_the_given_trigger() -> Non
 def test_the_recovered_trigger_unlearns_more() -> None:
     planted, images = planted_patch(), planted_images(128)
     control = unlearn(planted.encoder, images, [planted.trigger], QUICK, QuietRun(), seed=0)
-    config = ssldefender.UnlearningConfig(steps=30, batch_size=32)
+    config = ssldefender.UnlearningConfig(steps=30, batch_size=32, learning_rate=0.08)
     recovered = ssldefender.unlearn(planted.encoder, images, [planted.trigger], config, QuietRun(), seed=0)
     assert recovered.residual_similarity < control.residual_similarity - 0.05
