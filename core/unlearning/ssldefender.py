@@ -96,7 +96,7 @@ class UnlearningConfig(GuardedConfig):
         0.5, ge=0, description="beta, weight of the teacher term. The paper: 0.5 (its 'loss term B')."
     )
     map_weight: float = Field(
-        0.3,
+        0.1,
         ge=0,
         description="Weight of the gap between the student's and the teacher's feature maps of clean images, at the "
         "last three resolutions (a transformer's blocks). The paper: none.",
