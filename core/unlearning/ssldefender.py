@@ -17,8 +17,8 @@ Deviations from the paper, each a parameter (preset ``paper`` restores the print
   that still pull features towards the backdoor are drawn more often.
 * The goal of triggered images is the teacher's clean feature at first and moves to the student's (``lead_in``).
 * A training whose clean features run away is set back to its last good weights and goes on at half the rate.
-* On clean images the student is also held to the teacher's feature maps (``map_weight``): a feature is one vector, and
-  a few hundred of them say too little about what the network is to stay.
+* On clean images the student may also be held to the teacher's feature maps (``map_weight``, off by default): a feature
+  is one vector, and a few hundred of them say little about what the network is to stay.
 * BatchNorm is frozen; where it is not, its statistics are taken anew from clean images in the end: during training half
   of every batch is triggered.
 """
@@ -74,17 +74,16 @@ class UnlearningConfig(GuardedConfig):
             "batch_size": 256,
             "learning_rate": 1e-3,
             "unlearn_weight": 0.5,
-            "map_weight": 0.0,
             "lead_in": 0.0,
         },
     }
 
-    steps: int = Field(250, ge=1, le=20000, description="Steps (E). The paper: 500 in its settings, 100 in its timing.")
+    steps: int = Field(150, ge=1, le=20000, description="Steps (E). The paper: 500 in its settings, 100 in its timing.")
     batch_size: int = Field(
         128, ge=2, le=4096, description="Clean images per step, each also triggered. The paper: 256."
     )
     learning_rate: float = Field(
-        0.12, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. The paper: 1e-3."
+        0.08, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. The paper: 1e-3."
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum. The paper: 0.9.")
     unlearn_weight: float = Field(
@@ -96,10 +95,11 @@ class UnlearningConfig(GuardedConfig):
         0.5, ge=0, description="beta, weight of the teacher term. The paper: 0.5 (its 'loss term B')."
     )
     map_weight: float = Field(
-        0.1,
+        0.0,
         ge=0,
         description="Weight of the gap between the student's and the teacher's feature maps of clean images, at the "
-        "last three resolutions (a transformer's blocks). The paper: none.",
+        "last three resolutions (a transformer's blocks); 0.5 with 250 steps at a rate of 0.12 keeps more accuracy and, "
+        "where recovery did not hit the trigger, more of the backdoor. The paper: none.",
     )
     distance: Literal["paired_cosine", "sliced_wasserstein"] = Field(
         "paired_cosine", description="d. The paper: sliced_wasserstein."
