@@ -98,8 +98,8 @@ class UnlearningConfig(GuardedConfig):
         0.0,
         ge=0,
         description="Weight of the gap between the student's and the teacher's feature maps of clean images, at the "
-        "last three resolutions (a transformer's blocks); 0.5 with 250 steps at a rate of 0.12 keeps more accuracy and, "
-        "where recovery did not hit the trigger, more of the backdoor. The paper: none.",
+        "last three resolutions (a transformer's blocks); 0.5, with 250 steps at a rate of 0.12, keeps more accuracy "
+        "and more of a backdoor whose trigger recovery did not hit. The paper: none.",
     )
     distance: Literal["paired_cosine", "sliced_wasserstein"] = Field(
         "paired_cosine", description="d. The paper: sliced_wasserstein."
@@ -168,12 +168,12 @@ def unlearn(
             loss = _loss(student, teacher, clean, triggered, own, config, random)
             if stages:
                 loss = loss + config.map_weight * map_gap(own_maps, taught_maps)
-            if not torch.isfinite(loss) and progress.may_go_back:  # maps, unlike directions, can run away for good
-                progress.go_back()
-                continue
             state.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             state.optimiser.step()
+            if not math.isfinite(float(loss.detach())) and progress.may_go_back:
+                progress.go_back()  # maps, unlike directions, have no bound
+                continue
             progress.history.append(require_finite(loss, step))
             run.log(loss=progress.history[-1])
             if progress.guard.is_due(step, config.steps):

@@ -1,5 +1,7 @@
 """The gap of feature maps by hand, and what holding on to the teacher's maps does in an unlearning."""
 
+import math
+
 import torch
 
 from core.run import QuietRun
@@ -40,3 +42,12 @@ def test_held_to_the_teachers_maps_clean_features_move_less() -> None:
     }
     assert drifts[2.0] < drifts[0.0]
     assert all(not module._forward_hooks for module in planted.encoder.modules())
+
+
+def test_maps_that_run_away_send_the_training_back() -> None:
+    planted, images = planted_patch(), planted_images(64)
+    wild = UnlearningConfig(steps=40, batch_size=32, jitter=0, crop=0.9, learning_rate=1.0, map_weight=10.0)
+    result = unlearn(planted.encoder, images, [planted.trigger], wild, QuietRun(), seed=0)
+    assert "training went back" in result.notes[0]
+    assert result.steps < 40 and all(map(math.isfinite, result.history))
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in result.student.state_dict().values())
