@@ -43,7 +43,8 @@ def judge_without_blow_ups(
             best = result.score
         else:
             stretches = [stretch(candidate.features, clean) for candidate in candidates]
-            longest = max(longest, stretches[0])
+            if result.score >= result.threshold:  # what the reason speaks of
+                longest = max(longest, stretches[0])
             sound = [c.similarity for c, times in zip(candidates, stretches, strict=True) if times < BLOWN_UP]
             best = max(sound, default=-1.0)
         if best >= result.threshold:
