@@ -73,8 +73,12 @@ def second_stages(found: Detection, detection: Choice[Detect]) -> dict[str, floa
 
 
 def needs_surrogate(found: Detection) -> bool:
-    """Whether the verdict rests on other families' clean encoders, and there is something to unlearn."""
-    return not found.calibrated and found.verdict is not Verdict.CLEAN and bool(found.triggers)
+    """Whether the verdict rests on other families' clean encoders, and there is something to unlearn.
+
+    Not where a trigger blows features up: a copy without it says nothing about that doubt.
+    """
+    doubtful = found.verdict is not Verdict.CLEAN and bool(found.triggers)
+    return not found.calibrated and not found.blown_up and doubtful
 
 
 def held_against_copy(

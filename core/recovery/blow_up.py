@@ -3,7 +3,7 @@
 A patch may raise activations until one direction drowns all others. Features are then alike, as a backdoor makes them,
 but many times as long as those of images. A backdoor leads to where images lie: planted and learnt ones lengthen
 features 2- to 4-fold, and on a clean BYOL encoder patches were found that do so 12- and 27-fold
-(``docs/calibration.md``). Not in the papers.
+(``docs/adr/0015-blown-up-features-prove-nothing.md``). Not in the papers.
 """
 
 from __future__ import annotations

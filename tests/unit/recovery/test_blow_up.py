@@ -1,7 +1,10 @@
 """A trigger that makes features alike by making them huge is no proof; one that leads to where images lie is."""
 
+from dataclasses import replace
+
 import torch
 
+from core.kinds.detect import needs_surrogate
 from core.recovery.blow_up import BLOWN_UP, judge_without_blow_ups, stretch
 from core.recovery.detection import Detection, HypothesisResult
 from core.recovery.hypotheses import MaskedPattern
@@ -57,7 +60,9 @@ def test_a_clean_verdict_stays() -> None:
     assert judged.verdict is Verdict.CLEAN and not judged.blown_up
 
 
-def test_no_second_opinion_is_asked_of_a_method_that_would_find_the_same() -> None:
+def test_neither_another_method_nor_a_purified_copy_is_asked() -> None:
     found = Detection("m", Verdict.INCONCLUSIVE, 0.99, 0.9, ("r",), triggers=(object(),))  # type: ignore[arg-type]
-    assert wants_another(found)
-    assert not wants_another(Detection(**{**found.__dict__, "blown_up": True}))
+    abroad = replace(found, calibrated=False)
+    assert wants_another(found) and needs_surrogate(abroad)
+    assert not wants_another(replace(found, blown_up=True))
+    assert not needs_surrogate(replace(abroad, blown_up=True))
