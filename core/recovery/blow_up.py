@@ -1,8 +1,8 @@
-"""Triggers that drive an encoder out of its range: evidence of little, since clean encoders have them as well.
+"""Triggers that drive an encoder to where no image lies: evidence of little, since clean encoders have them as well.
 
 A patch may raise activations until one direction drowns all others. Features are then alike, as a backdoor makes them,
-but many times as long as those of images. A backdoor leads to where images lie: planted and learnt ones lengthen
-features 2- to 4-fold, and on a clean BYOL encoder patches were found that do so 12- and 27-fold
+but many times as long as those of images, and point where none does. A backdoor leads to where images lie. Length alone
+does not tell: of a clean BYOL encoder, 12- and 27-fold, and of the demo's backdoored one, 21- and 28-fold
 (``docs/adr/0015-blown-up-features-prove-nothing.md``). Not in the papers.
 """
 
@@ -11,18 +11,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from core.ops.cosine import mean_direction, unit
 from core.recovery.detection import HypothesisResult
 from core.recovery.search import Candidate
 from core.recovery.verdict import Judgement, judge_hypotheses
 from core.types import Features, Verdict
 
 BLOWN_UP = 8.0
-"""From how many times the length of clean features on a trigger alone is no reason to call an encoder backdoored."""
+"""From how many times the length of clean features on a trigger has to lead to where some image lies."""
+
+NEAR = 0.9
+"""Cosine from which an image lies there. Measured: .73 and .83 on the clean encoder, .97 and .98 on the other."""
 
 
 def stretch(triggered: Features, clean: Features) -> float:
     """How many times as long triggered features ``[N, D]`` are as clean ones ``[M, D]``: the ratio of medians."""
     return float(triggered.norm(dim=1).median() / clean.norm(dim=1).median().clamp_min(1e-12))
+
+
+def nearest(triggered: Features, clean: Features) -> float:
+    """The cosine of the mean direction of triggered features ``[N, D]`` to the nearest of clean ones ``[M, D]``."""
+    return float((unit(clean) @ mean_direction(triggered)).max())
+
+
+def is_blown_up(triggered: Features, clean: Features) -> bool:
+    """Whether triggered features ``[N, D]`` leave the range of clean ones ``[M, D]``, by length and by direction."""
+    return stretch(triggered, clean) >= BLOWN_UP and nearest(triggered, clean) < NEAR
 
 
 def judge_without_blow_ups(
@@ -36,23 +50,24 @@ def judge_without_blow_ups(
     if judged.verdict is not Verdict.BACKDOORED:
         return judged
     kinds = {kind[0].hypothesis.name: kind for kind in found}
-    held, longest = [], 0.0
+    held: list[HypothesisResult] = []
+    blown: list[Candidate] = []  # what the reason speaks of
     for result in results:
         candidates = kinds.get(result.name)  # none of a row that compares two searches
-        if candidates is None:
-            best = result.score
-        else:
-            stretches = [stretch(candidate.features, clean) for candidate in candidates]
-            if result.score >= result.threshold:  # what the reason speaks of
-                longest = max(longest, stretches[0])
-            sound = [c.similarity for c, times in zip(candidates, stretches, strict=True) if times < BLOWN_UP]
+        best = result.score
+        if candidates is not None:
+            if result.score >= result.threshold:
+                blown.append(candidates[0])
+            sound = [c.similarity for c in candidates if not is_blown_up(c.features, clean)]
             best = max(sound, default=-1.0)
         if best >= result.threshold:
             held.append(replace(result, score=best))
     if held:
         return judge_hypotheses(held)
+    longest = max(blown, key=lambda candidate: stretch(candidate.features, clean)).features
     reason = (
-        f"But it makes them {longest:.0f} times as long as those of clean images, which drives the encoder out of its "
-        f"range, as some patches do on clean encoders. From {BLOWN_UP:.0f} times on that is no proof of a backdoor."
+        f"But it makes them {stretch(longest, clean):.0f} times as long as those of clean images, and no clean image's "
+        f"features point that way (nearest cosine {nearest(longest, clean):.2f}). That drives the encoder out of its "
+        "range, as some patches do on clean encoders; it is no proof of a backdoor."
     )
     return replace(judged, verdict=Verdict.INCONCLUSIVE, reasons=(*judged.reasons, reason), blown_up=True)

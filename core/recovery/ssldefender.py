@@ -48,6 +48,8 @@ from core.run import Run
 from core.types import Encoder, Images, ImageSet, Verdict
 
 METHOD = "ssldefender"
+KNOWN = 1024
+"""At most so many images say where clean features lie, and how long they are."""
 UNTESTED = (
     "Backdoors planted by poisoning the pre-training data: they act weakly, and this search does not see most of them.",
     "Triggers that change from image to image, or that move objects instead of painting pixels.",
@@ -172,7 +174,8 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         full = [candidate.similarity for candidate in _additive(found)]
         row = growth_row(_pattern(config), full, half.similarity, floor, null, ALARM, DOUBT)
         results += [] if row is None else [row]
-    judged = judge_without_blow_ups(results, found, features_in_chunks(network, held_back))
+    known = torch.cat([held_back, search_images[: KNOWN - len(held_back)]])
+    judged = judge_without_blow_ups(results, found, features_in_chunks(network, known))
 
     clean = judged.verdict is Verdict.CLEAN
     best = max(candidates[0].similarity for candidates in found)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from core.kinds.detect import needs_surrogate
-from core.recovery.blow_up import BLOWN_UP, judge_without_blow_ups, stretch
+from core.recovery.blow_up import BLOWN_UP, is_blown_up, judge_without_blow_ups, nearest, stretch
 from core.recovery.detection import Detection, HypothesisResult
 from core.recovery.hypotheses import MaskedPattern
 from core.recovery.search import Candidate
@@ -30,6 +30,20 @@ def test_the_ratio_of_lengths() -> None:
     assert stretch(torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 10.0]]), torch.tensor([[2.0, 0.0]])) == 2.5
 
 
+def test_the_nearest_clean_direction() -> None:
+    clean = torch.tensor([[0.0, 5.0], [3.0, 4.0]])
+    assert abs(nearest(torch.tensor([[2.0, 0.0], [9.0, 0.0]]), clean) - 0.6) < 1e-6
+
+
+def test_long_features_that_some_image_shares_the_direction_of_are_not_blown_up() -> None:
+    long = candidate(0.99, 27).features
+    assert is_blown_up(long, CLEAN)  # cosine .5 to each
+    one_there = torch.cat([CLEAN, torch.ones(1, 4)])
+    assert not is_blown_up(long, one_there)
+    judged = judge_without_blow_ups([row(0.99)], [[candidate(0.99, 27)]], one_there)
+    assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.99
+
+
 def test_what_leads_to_where_images_lie_is_a_backdoor() -> None:
     judged = judge_without_blow_ups([row(0.95)], [[candidate(0.95, 4)]], CLEAN)
     assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.95 and not judged.blown_up
@@ -38,7 +52,7 @@ def test_what_leads_to_where_images_lie_is_a_backdoor() -> None:
 def test_what_blows_features_up_is_doubt_with_its_reason() -> None:
     judged = judge_without_blow_ups([row(0.99)], [[candidate(0.99, 27)]], CLEAN)
     assert judged.verdict is Verdict.INCONCLUSIVE and judged.blown_up
-    assert "27 times as long" in judged.reasons[-1]
+    assert "27 times as long" in judged.reasons[-1] and "cosine 0.50" in judged.reasons[-1]
 
 
 def test_a_sound_candidate_behind_it_decides() -> None:
