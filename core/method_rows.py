@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from core.cleansing import patch_search, poison_cam
 from core.methods import Cleanse, Detect, Method, Train, Unlearn
-from core.recovery import decree, ssl_cleanse, ssldefender
+from core.recovery import decree, ssl_cleanse, ssldefender, ssldefender_search
 from core.training import threat_model
 from core.unlearning import fine_pruning, fine_tuning, nad, neural_cleanse, random_triggers, ssl_kd
 from core.unlearning import ssldefender as distillation
@@ -30,9 +30,9 @@ DETECTION: tuple[Method[Detect], ...] = (
             "Searches for masked-patch and additive triggers with generators trained against the encoder, and judges "
             "how strongly the recovered triggers pull unrelated images together. Looks for several kinds of trigger."
         ),
-        config=ssldefender.SSLDefenderConfig,
+        config=ssldefender_search.SSLDefenderConfig,
         apply=ssldefender.detect,
-        stage_plan=ssldefender.stage_plan,
+        stage_plan=ssldefender_search.stage_plan,
         follow=ssldefender.follow,
         follow_plan=ssldefender.follow_plan,
         second=DECREE,

@@ -38,7 +38,7 @@ def calibrate(
     from core.audit import failures_explained  # torch takes seconds to import, and --help must not
     from core.device import resolve_device
     from core.recovery.bands import read_bands
-    from core.recovery.ssldefender import SSLDefenderConfig
+    from core.recovery.ssldefender_search import SSLDefenderConfig
     from core.zoo.calibrate import calibrate as measure
     from core.zoo.calibrate import clean_encoders
 

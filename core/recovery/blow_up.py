@@ -8,6 +8,7 @@ does not tell: of a clean BYOL encoder, 12- and 27-fold, and of the demo's backd
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -39,31 +40,39 @@ def is_blown_up(triggered: Features, clean: Features) -> bool:
     return stretch(triggered, clean) >= BLOWN_UP and nearest(triggered, clean) < NEAR
 
 
+def without_blow_ups(candidates: Sequence[Candidate], clean: Features) -> list[Candidate]:
+    """Those that do not blow features up, in their order; ``clean`` ``[M, D]`` are clean images' features."""
+    return [candidate for candidate in candidates if not is_blown_up(candidate.features, clean)]
+
+
 def judge_without_blow_ups(
     results: Sequence[HypothesisResult], found: Sequence[Sequence[Candidate]], clean: Features
 ) -> Judgement:
-    """The verdict, which no trigger that blows features up makes *backdoored*: by itself it makes *inconclusive*.
+    """The verdict, to which triggers that blow features up contribute doubt and nothing more.
 
     ``found`` has the candidates of the kinds in ``results``, best first; ``clean`` are clean images' features.
     """
     judged = judge_hypotheses(results)
-    if judged.verdict is not Verdict.BACKDOORED:
+    if judged.verdict is Verdict.CLEAN:
         return judged
     kinds = {kind[0].hypothesis.name: kind for kind in found}
     held: list[HypothesisResult] = []
     blown: list[Candidate] = []  # what the reason speaks of
     for result in results:
-        candidates = kinds.get(result.name)  # none of a row that compares two searches
-        best = result.score
-        if candidates is not None:
-            if result.score >= result.threshold:
-                blown.append(candidates[0])
-            sound = [c.similarity for c in candidates if not is_blown_up(c.features, clean)]
-            best = max(sound, default=-1.0)
-        if best >= result.threshold:
-            held.append(replace(result, score=best))
-    if held:
-        return judge_hypotheses(held)
+        candidates = kinds.get(result.name)
+        if candidates is None:  # a row that compares two searches
+            held.append(result)
+            continue
+        sound = without_blow_ups(candidates, clean)
+        if sound:
+            held.append(_with_score(result, sound[0].similarity))
+        if (not sound or sound[0].similarity < result.score) and result.score >= (result.doubtful or result.threshold):
+            blown.append(candidates[0])
+    if not blown:
+        return judged
+    rest = judge_hypotheses(held) if held else None
+    if rest is not None and rest.verdict is Verdict.BACKDOORED:
+        return rest
     longest = max(blown, key=lambda candidate: stretch(candidate.features, clean)).features
     reason = (
         f"But it makes them {stretch(longest, clean):.0f} times as long as those of clean images, and no clean image's "
@@ -71,3 +80,9 @@ def judge_without_blow_ups(
         "range, as some patches do on clean encoders; it is no proof of a backdoor."
     )
     return replace(judged, verdict=Verdict.INCONCLUSIVE, reasons=(*judged.reasons, reason), blown_up=True)
+
+
+def _with_score(result: HypothesisResult, score: float) -> HypothesisResult:
+    """The row as it were with a lower score; its excess is on the scale of ``nulls``."""
+    lost = math.log(max(1 - score, 1e-6) / max(1 - result.score, 1e-6))
+    return replace(result, score=score, excess=None if result.excess is None else result.excess - lost)

@@ -22,34 +22,35 @@ Deviations from the paper:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 
-from core.config import MethodConfig
 from core.errors import AuditFailed
 from core.ops.cosine import mean_direction
-from core.random import generator
 from core.recovery.blow_up import judge_without_blow_ups
-from core.recovery.detection import Detection, RecoveredTrigger, few_of_each
+from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger, few_of_each
 from core.recovery.forward import features_in_chunks, frozen
-from core.recovery.growth import GROWTH, RESTARTS, growth, growth_row, half_of
-from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern
+from core.recovery.growth import GROWTH, growth, growth_row
 from core.recovery.nulls import remaining_gap
-from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
-from core.recovery.search import Candidate, SearchSettings, search
+from core.recovery.search import Candidate
 from core.recovery.soundness import clean_similarity, why_unsound
-from core.recovery.towards_target import TargetBudget, recover_towards, target_stages
+from core.recovery.ssldefender_search import (
+    METHOD,
+    Searched,
+    SSLDefenderConfig,
+    pattern_of,
+    search_all,
+    split,
+    target_budget,
+)
+from core.recovery.towards_target import recover_towards, target_stages
 from core.recovery.verdict import ALARM, ASKED, DOUBT, RIGHT_BASIN, compared
-from core.recovery.yardstick import yardstick_for
+from core.recovery.yardstick import Yardstick, yardstick_for
 from core.run import Run
-from core.types import Encoder, Images, ImageSet, Verdict
+from core.types import Encoder, ImageSet, Verdict
 
-METHOD = "ssldefender"
-KNOWN = 1024
-"""At most so many images say where clean features lie, and how long they are."""
 UNTESTED = (
     "Backdoors planted by poisoning the pre-training data: they act weakly, and this search does not see most of them.",
     "Triggers that change from image to image, or that move objects instead of painting pixels.",
@@ -57,90 +58,9 @@ UNTESTED = (
 )
 
 
-class SSLDefenderConfig(MethodConfig):
-    """Parameters of the recovery; the paper's symbol and value where it gives one."""
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {
-            "thresholds": (0.25, 0.5, 0.75, 1.0),
-            "steps": 500,
-            "additive_steps": 500,
-            "spectral_steps": 500,
-            "batch_size": 256,
-            "mi_weight": 0.1,
-        },
-        "quick": {"steps": 60, "additive_steps": 40, "spectral_steps": 40, "thresholds": (0.9995, 0.9995, 0.9995)},
-    }
-
-    thresholds: tuple[float, ...] = Field(
-        (0.9995,) * 4,
-        min_length=1,
-        max_length=32,
-        description="eps_1..eps_n: a sub-model stops pushing once its similarity passes its threshold. One sub-model "
-        "each. The paper draws n thresholds uniformly from [0, 1] and gives no n.",
-    )
-    steps: int = Field(
-        120,
-        ge=1,
-        le=5000,
-        description="Steps of the masked search (E). The paper: 500 in its settings, 50 in its timing.",
-    )
-    additive_steps: int = Field(60, ge=1, le=5000, description="Steps of the additive search, which settles sooner.")
-    batch_size: int = Field(48, ge=2, le=4096, description="Clean images per step and sub-model (B). The paper: 256.")
-    learning_rate: float = Field(
-        0.1, gt=0, le=1, description="Adam's rate on the trigger itself. The paper gives none; DECREE starts at 0.5."
-    )
-    mi_weight: float = Field(
-        0.0,
-        ge=0,
-        le=10,
-        description="eta, weight of the mutual information of noise and trigger. The paper names no value; MESA: 0.1. "
-        "0: each sub-model is one trigger, without noise.",
-    )
-    mi_cap: float = Field(2.0, gt=0, description="Largest mutual information that is rewarded, nats. Not in the paper.")
-    mask_budget: float = Field(
-        0.03,
-        gt=0,
-        le=0.25,
-        description="Pixels a masked trigger may cover, as a fraction of the image. Not in the paper.",
-    )
-    amplitude: float = Field(
-        12 / 255, gt=0, le=0.25, description="Largest additive change, on the [0, 1] scale. Not in the paper."
-    )
-    spectral_steps: int = Field(60, ge=1, le=5000, description="Steps of the spectral search. Not in the paper.")
-    spectral_budget: float = Field(
-        1.6,
-        gt=0,
-        le=16,
-        description="Largest sum of wave amplitudes that a spectral trigger adds to a block of 32x32 pixels on the "
-        "[0, 1] scale. CTRL's trigger: 1.6 (magnitude 100). Not in the paper.",
-    )
-    window_side: float = Field(
-        0.19,
-        gt=0,
-        le=0.5,
-        description="Side of an opaque patch, relative to the image's shorter side. Not in the paper.",
-    )
-    window_steps: int = Field(
-        45, ge=2, le=3000, description="Steps of the opaque-patch search, a third of them on the whole grid of windows."
-    )
-    target_steps: int = Field(
-        40, ge=1, le=1000, description="Steps of each recovery towards the target embedding. Not in the paper."
-    )
-
-
-def stage_plan(config: SSLDefenderConfig) -> dict[str, float]:
-    """Stage name -> encoder passes, which is what the time goes to."""
-    each = 2.0 * config.batch_size * len(config.thresholds)
-    plan = {f"recover {hypothesis.name}": steps * each for hypothesis, steps in _searches(config)}
-    half = half_of(_pattern(config))
-    passes = 2.0 * config.batch_size * config.additive_steps * len(_half_settings(config).thresholds)
-    return plan | window_stages(_windows(config)) | {f"recover {half.name}": passes}
-
-
 def follow_plan(config: SSLDefenderConfig, found: Detection) -> dict[str, float]:
     """The same for :func:`follow`, once it is known how many targets there are."""
-    plans = (target_stages(_target_budget(config), number) for number in range(found.unfollowed))
+    plans = (target_stages(target_budget(config), number) for number in range(found.unfollowed))
     return {name: passes for plan in plans for name, passes in plan.items()}
 
 
@@ -152,40 +72,26 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         AuditFailed: the encoder's features are not finite on triggered images.
     """
     network = frozen(encoder)
-    search_images, held_back = split(images, network, seed)
     unsound = why_unsound(network, images)
-    floor = clean_similarity(network, held_back)
     if unsound:
+        _, held_back = split(images, network, seed)
+        floor = clean_similarity(network, held_back)
         return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unsound, clean_similarity=floor, untested=UNTESTED)
 
-    found, half = _search_all(network, search_images, held_back, config, run, seed=seed)
+    searched = search_all(network, images, config, run, seed=seed)
     yardstick = yardstick_for(encoder, config)
-    results = [
-        compared(
-            candidates[0].hypothesis.name,
-            [candidate.similarity for candidate in candidates],
-            floor,
-            yardstick.null(candidates[0].hypothesis.name),
-        )
-        for candidates in found
-    ]
-    null = yardstick.growth()
-    if null is not None:
-        full = [candidate.similarity for candidate in _additive(found)]
-        row = growth_row(_pattern(config), full, half.similarity, floor, null, ALARM, DOUBT)
-        results += [] if row is None else [row]
-    known = torch.cat([held_back, search_images[: KNOWN - len(held_back)]])
-    judged = judge_without_blow_ups(results, found, features_in_chunks(network, known))
+    results = _rows(searched, yardstick, config)
+    judged = judge_without_blow_ups(results, searched.found, searched.clean)
 
     clean = judged.verdict is Verdict.CLEAN
-    best = max(candidates[0].similarity for candidates in found)
-    candidates = [c for kind in ([_additive(found)] if judged.only and not clean else found) for c in kind]
+    best = max(candidates[0].similarity for candidates in searched.found)
+    kinds = [searched.additive] if judged.only and not clean else searched.found
     least = 1 - RIGHT_BASIN * (1 - best) if clean else judged.follow_from
-    groups = _by_target([c for c in candidates if c.similarity >= least])
+    groups = _by_target([c for kind in kinds for c in kind if c.similarity >= least])
     triggers = few_of_each([_recovered(c, number) for number, group in enumerate(groups) for c in group])
     close = any(
-        remaining_gap(kind[0].similarity, floor) >= yardstick.null(kind[0].hypothesis.name).limit(ASKED)
-        for kind in found
+        remaining_gap(top.similarity, searched.floor) >= yardstick.null(top.hypothesis.name).limit(ASKED)
+        for top in searched.sound
     )
     return Detection(
         METHOD,
@@ -193,9 +99,9 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         judged.score,
         judged.threshold,
         (*judged.reasons, *yardstick.caveats),
-        tuple(results),
+        results,
         () if clean else triggers,
-        floor,
+        searched.floor,
         UNTESTED,
         calibrated=not yardstick.caveats,
         unfollowed=0 if clean else len(groups),
@@ -214,7 +120,7 @@ def follow(
     for number in range(found.unfollowed):
         group = [recovered for recovered in found.triggers if recovered.target == number]
         target = mean_direction(features_in_chunks(network, group[0].trigger(held_back)))
-        budget = _target_budget(config)
+        budget = target_budget(config)
         towards = recover_towards(network, search_images, held_back, target, budget, run, number=number, seed=seed)
         triggers += [*group, *(_recovered(candidate, number) for candidate in towards)]
     return replace(found, triggers=few_of_each(triggers), unfollowed=0)
@@ -224,6 +130,8 @@ def clean_scores(
     encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int
 ) -> dict[str, float]:
     """What an encoder that is known to be clean scores: hypothesis' name -> x (``nulls``). For calibration.
+
+    Triggers that blow features up do not count, here as in a verdict; a kind that found no others is missing.
 
     Raises:
         AuditFailed: nothing can be concluded from this encoder and these images, so nothing can be calibrated.
@@ -238,70 +146,28 @@ def clean_scores(
             expected="a clean encoder that tells images apart, and images that differ",
             action="Leave it out.",
         )
-    search_images, held_back = split(images, network, seed)
-    floor = clean_similarity(network, held_back)
-    found, half = _search_all(network, search_images, held_back, config, run, seed=seed)
-    scores = {best[0].hypothesis.name: remaining_gap(best[0].similarity, floor) for best in found}
-    grown = growth(_additive(found)[0].similarity, half.similarity, floor)
+    searched = search_all(network, images, config, run, seed=seed)
+    scores = {top.hypothesis.name: remaining_gap(top.similarity, searched.floor) for top in searched.sound}
+    grown = growth(searched.additive[0].similarity, searched.half.similarity, searched.floor)
     return scores if grown is None else scores | {GROWTH: grown}
 
 
-def _search_all(
-    network: Encoder, search_images: Images, held_back: Images, config: SSLDefenderConfig, run: Run, *, seed: int
-) -> tuple[list[list[Candidate]], Candidate]:
-    """The candidates of each kind of trigger, best first; and the best additive pattern of half the strength."""
-
-    def look(hypothesis: Hypothesis, settings: SearchSettings) -> list[Candidate]:
-        return search(network, search_images, held_back, hypothesis, settings, run, seed=seed)
-
-    found = [look(hypothesis, _settings(config, steps)) for hypothesis, steps in _searches(config)]
-    found.append(search_windows(network, search_images, held_back, _windows(config), run, seed=seed))
-    return found, look(half_of(_pattern(config)), _half_settings(config))[0]
-
-
-def _additive(found: list[list[Candidate]]) -> list[Candidate]:
-    return next(candidates for candidates in found if isinstance(candidates[0].hypothesis, AdditivePattern))
+def _rows(searched: Searched, yardstick: Yardstick, config: SSLDefenderConfig) -> tuple[HypothesisResult, ...]:
+    """Each kind of trigger against what clean encoders score, and the additive one against half of itself."""
+    rows = [
+        compared(kind[0].hypothesis.name, _similarities(kind), searched.floor, yardstick.null(kind[0].hypothesis.name))
+        for kind in searched.found
+    ]
+    null = yardstick.growth()
+    if null is not None:
+        full, half = _similarities(searched.additive), searched.half.similarity
+        row = growth_row(pattern_of(config), full, half, searched.floor, null, ALARM, DOUBT)
+        rows += [] if row is None else [row]
+    return tuple(rows)
 
 
-def split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:
-    """Three quarters of ``images`` to search on; of the rest at most 256 to judge on. On the encoder's device."""
-    order = torch.randperm(len(images), generator=generator(seed, METHOD, "split"))
-    held_back = max(8, len(images) // 4)
-    everything = images.batch(order, encoder.device)
-    return everything[held_back:], everything[: min(held_back, 256)]
-
-
-def _searches(config: SSLDefenderConfig) -> tuple[tuple[Hypothesis, int], ...]:
-    """The kinds of trigger that generators are trained for, each with its steps."""
-    return (
-        (MaskedPattern(config.mask_budget), config.steps),
-        (_pattern(config), config.additive_steps),
-        (SpectralPattern(config.spectral_budget), config.spectral_steps),
-    )
-
-
-def _settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
-    return SearchSettings(
-        steps, config.batch_size, config.learning_rate, config.thresholds, config.mi_weight, config.mi_cap
-    )
-
-
-def _pattern(config: SSLDefenderConfig) -> AdditivePattern:
-    return AdditivePattern(config.amplitude)
-
-
-def _half_settings(config: SSLDefenderConfig) -> SearchSettings:
-    return replace(_settings(config, config.additive_steps), thresholds=config.thresholds[-RESTARTS:])
-
-
-def _windows(config: SSLDefenderConfig) -> WindowSettings:
-    """A third of the steps on the whole grid, the rest on its best windows."""
-    scan = max(1, config.window_steps // 3)
-    return WindowSettings(config.window_side, scan, 6, 10, config.window_steps - scan, 16)
-
-
-def _target_budget(config: SSLDefenderConfig) -> TargetBudget:
-    return TargetBudget(config.target_steps)
+def _similarities(candidates: Sequence[Candidate]) -> list[float]:
+    return [candidate.similarity for candidate in candidates]
 
 
 def _by_target(candidates: list[Candidate], apart: float = 0.8) -> list[list[Candidate]]:

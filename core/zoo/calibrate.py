@@ -14,7 +14,8 @@ from core.errors import UnsupportedInput
 from core.images.load import load_images
 from core.recovery.bands import Band, bands_json, read_bands
 from core.recovery.nulls import Observation, family_of
-from core.recovery.ssldefender import SSLDefenderConfig, clean_scores
+from core.recovery.ssldefender import clean_scores
+from core.recovery.ssldefender_search import SSLDefenderConfig
 from core.run import Run, StageRun
 from core.training.checkpoints import versions
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.catalog import KINDS, read_parameters
 from core.kinds.findings import Subject
-from core.recovery.ssldefender import SSLDefenderConfig
+from core.recovery.ssldefender_search import SSLDefenderConfig
 from core.run import QuietRun
 from core.types import Verdict
 from core.unlearning.ssldefender import UnlearningConfig

@@ -5,7 +5,7 @@ import pytest
 from core.recovery.bands import Band, band_for, bands_json, read_bands, shipped_bands
 from core.recovery.growth import GROWTH
 from core.recovery.nulls import Observation
-from core.recovery.ssldefender import SSLDefenderConfig
+from core.recovery.ssldefender_search import SSLDefenderConfig
 from core.recovery.yardstick import yardstick_for
 from tests.planted import planted_patch
 

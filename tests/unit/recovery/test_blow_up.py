@@ -7,7 +7,7 @@ import torch
 from core.kinds.detect import needs_surrogate
 from core.recovery.blow_up import BLOWN_UP, is_blown_up, judge_without_blow_ups, nearest, stretch
 from core.recovery.detection import Detection, HypothesisResult
-from core.recovery.hypotheses import MaskedPattern
+from core.recovery.hypotheses import MaskedPattern, SpectralPattern
 from core.recovery.search import Candidate
 from core.recovery.second_opinion import wants_another
 from core.triggers import MaskedTrigger
@@ -61,6 +61,21 @@ def test_a_sound_candidate_behind_it_decides() -> None:
     assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.93
     found = [[candidate(0.99, BLOWN_UP), candidate(0.85, 2)]]  # only doubtful
     assert judge_without_blow_ups([row(0.99)], found, CLEAN).verdict is Verdict.INCONCLUSIVE
+
+
+def test_doubt_that_only_blow_ups_give_is_marked_as_such() -> None:
+    judged = judge_without_blow_ups([row(0.85, excess=-0.4)], [[candidate(0.85, 27), candidate(0.7, 2)]], CLEAN)
+    assert judged.verdict is Verdict.INCONCLUSIVE and judged.blown_up
+    judged = judge_without_blow_ups([row(0.85, excess=-0.4)], [[candidate(0.85, 2), candidate(0.82, 27)]], CLEAN)
+    assert judged.verdict is Verdict.INCONCLUSIVE and not judged.blown_up
+
+
+def test_a_sound_trigger_of_another_kind_decides_over_one_that_is_further_beyond_its_limit() -> None:
+    rows = [row(0.99, excess=2.0), row(0.95, excess=0.1)]
+    sound = replace(candidate(0.95, 2), hypothesis=SpectralPattern(1.6))
+    rows[1] = replace(rows[1], name=sound.hypothesis.name)
+    judged = judge_without_blow_ups(rows, [[candidate(0.99, 27)], [sound]], CLEAN)
+    assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.95
 
 
 def test_another_kind_decides_where_it_is_beyond_its_own_limit() -> None:

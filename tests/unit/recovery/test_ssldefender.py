@@ -5,7 +5,8 @@ import torch
 
 from core.ops.cosine import similarity_to
 from core.recovery.forward import features_in_chunks
-from core.recovery.ssldefender import SSLDefenderConfig, detect, follow, follow_plan, stage_plan
+from core.recovery.ssldefender import detect, follow, follow_plan
+from core.recovery.ssldefender_search import SSLDefenderConfig, stage_plan
 from core.run import QuietRun
 from core.types import Verdict
 from tests.planted import Planted, planted_additive, planted_images, planted_patch

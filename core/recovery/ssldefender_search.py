@@ -1,0 +1,193 @@
+"""What SSLDefender's detection searches for: its parameters, and one run of all its searches on an encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from core.config import MethodConfig
+from core.random import generator
+from core.recovery.blow_up import without_blow_ups
+from core.recovery.forward import features_in_chunks
+from core.recovery.growth import RESTARTS, half_of
+from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern
+from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
+from core.recovery.search import Candidate, SearchSettings, search
+from core.recovery.soundness import clean_similarity
+from core.recovery.towards_target import TargetBudget
+from core.run import Run
+from core.types import Encoder, Features, Images, ImageSet
+
+METHOD = "ssldefender"
+KNOWN = 1024
+"""At most so many images say where clean features lie, and how long they are."""
+
+
+class SSLDefenderConfig(MethodConfig):
+    """Parameters of the recovery; the paper's symbol and value where it gives one."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {
+            "thresholds": (0.25, 0.5, 0.75, 1.0),
+            "steps": 500,
+            "additive_steps": 500,
+            "spectral_steps": 500,
+            "batch_size": 256,
+            "mi_weight": 0.1,
+        },
+        "quick": {"steps": 60, "additive_steps": 40, "spectral_steps": 40, "thresholds": (0.9995, 0.9995, 0.9995)},
+    }
+
+    thresholds: tuple[float, ...] = Field(
+        (0.9995,) * 4,
+        min_length=1,
+        max_length=32,
+        description="eps_1..eps_n: a sub-model stops pushing once its similarity passes its threshold. One sub-model "
+        "each. The paper draws n thresholds uniformly from [0, 1] and gives no n.",
+    )
+    steps: int = Field(
+        120,
+        ge=1,
+        le=5000,
+        description="Steps of the masked search (E). The paper: 500 in its settings, 50 in its timing.",
+    )
+    additive_steps: int = Field(60, ge=1, le=5000, description="Steps of the additive search, which settles sooner.")
+    batch_size: int = Field(48, ge=2, le=4096, description="Clean images per step and sub-model (B). The paper: 256.")
+    learning_rate: float = Field(
+        0.1, gt=0, le=1, description="Adam's rate on the trigger itself. The paper gives none; DECREE starts at 0.5."
+    )
+    mi_weight: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="eta, weight of the mutual information of noise and trigger. The paper names no value; MESA: 0.1. "
+        "0: each sub-model is one trigger, without noise.",
+    )
+    mi_cap: float = Field(2.0, gt=0, description="Largest mutual information that is rewarded, nats. Not in the paper.")
+    mask_budget: float = Field(
+        0.03,
+        gt=0,
+        le=0.25,
+        description="Pixels a masked trigger may cover, as a fraction of the image. Not in the paper.",
+    )
+    amplitude: float = Field(
+        12 / 255, gt=0, le=0.25, description="Largest additive change, on the [0, 1] scale. Not in the paper."
+    )
+    spectral_steps: int = Field(60, ge=1, le=5000, description="Steps of the spectral search. Not in the paper.")
+    spectral_budget: float = Field(
+        1.6,
+        gt=0,
+        le=16,
+        description="Largest sum of wave amplitudes that a spectral trigger adds to a block of 32x32 pixels on the "
+        "[0, 1] scale. CTRL's trigger: 1.6 (magnitude 100). Not in the paper.",
+    )
+    window_side: float = Field(
+        0.19,
+        gt=0,
+        le=0.5,
+        description="Side of an opaque patch, relative to the image's shorter side. Not in the paper.",
+    )
+    window_steps: int = Field(
+        45, ge=2, le=3000, description="Steps of the opaque-patch search, a third of them on the whole grid of windows."
+    )
+    target_steps: int = Field(
+        40, ge=1, le=1000, description="Steps of each recovery towards the target embedding. Not in the paper."
+    )
+
+
+def stage_plan(config: SSLDefenderConfig) -> dict[str, float]:
+    """Stage name -> encoder passes, which is what the time goes to."""
+    each = 2.0 * config.batch_size * len(config.thresholds)
+    plan = {f"recover {hypothesis.name}": steps * each for hypothesis, steps in _searches(config)}
+    half = half_of(pattern_of(config))
+    passes = 2.0 * config.batch_size * config.additive_steps * len(_half_settings(config).thresholds)
+    return plan | window_stages(_windows(config)) | {f"recover {half.name}": passes}
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the searches of one encoder ended with.
+
+    ``found`` has the candidates of each kind of trigger, best first, and ``half`` the best additive pattern of half the
+    strength; ``floor`` is the pairwise similarity of held-back clean images, ``clean`` the features ``[M, D]`` of at
+    most ``KNOWN`` clean images.
+    """
+
+    found: list[list[Candidate]]
+    half: Candidate
+    floor: float
+    clean: Features
+
+    @property
+    def additive(self) -> list[Candidate]:
+        """Of the additive pattern at full strength."""
+        return next(kind for kind in self.found if isinstance(kind[0].hypothesis, AdditivePattern))
+
+    @property
+    def sound(self) -> list[Candidate]:
+        """The best of each kind that does not blow features up; of a kind that found no such trigger none."""
+        return [top for kind in self.found for top in without_blow_ups(kind, self.clean)[:1]]
+
+
+def search_all(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int) -> Searched:
+    """Search the frozen ``network`` for all kinds of trigger.
+
+    Raises:
+        AuditFailed: the encoder's features are not finite on triggered images.
+    """
+    search_images, held_back = split(images, network, seed)
+
+    def look(hypothesis: Hypothesis, settings: SearchSettings) -> list[Candidate]:
+        return search(network, search_images, held_back, hypothesis, settings, run, seed=seed)
+
+    found = [look(hypothesis, _settings(config, steps)) for hypothesis, steps in _searches(config)]
+    found.append(search_windows(network, search_images, held_back, _windows(config), run, seed=seed))
+    half = look(half_of(pattern_of(config)), _half_settings(config))[0]
+    clean = features_in_chunks(network, torch.cat([held_back, search_images[: KNOWN - len(held_back)]]))
+    return Searched(found, half, clean_similarity(network, held_back), clean)
+
+
+def split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:
+    """Three quarters of ``images`` to search on; of the rest at most 256 to judge on. On the encoder's device."""
+    order = torch.randperm(len(images), generator=generator(seed, METHOD, "split"))
+    held_back = max(8, len(images) // 4)
+    everything = images.batch(order, encoder.device)
+    return everything[held_back:], everything[: min(held_back, 256)]
+
+
+def _searches(config: SSLDefenderConfig) -> tuple[tuple[Hypothesis, int], ...]:
+    """The kinds of trigger that generators are trained for, each with its steps."""
+    return (
+        (MaskedPattern(config.mask_budget), config.steps),
+        (pattern_of(config), config.additive_steps),
+        (SpectralPattern(config.spectral_budget), config.spectral_steps),
+    )
+
+
+def _settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
+    return SearchSettings(
+        steps, config.batch_size, config.learning_rate, config.thresholds, config.mi_weight, config.mi_cap
+    )
+
+
+def pattern_of(config: SSLDefenderConfig) -> AdditivePattern:
+    """The additive pattern at full strength."""
+    return AdditivePattern(config.amplitude)
+
+
+def _half_settings(config: SSLDefenderConfig) -> SearchSettings:
+    return replace(_settings(config, config.additive_steps), thresholds=config.thresholds[-RESTARTS:])
+
+
+def _windows(config: SSLDefenderConfig) -> WindowSettings:
+    """A third of the steps on the whole grid, the rest on its best windows."""
+    scan = max(1, config.window_steps // 3)
+    return WindowSettings(config.window_side, scan, 6, 10, config.window_steps - scan, 16)
+
+
+def target_budget(config: SSLDefenderConfig) -> TargetBudget:
+    """How long to recover towards a target embedding."""
+    return TargetBudget(config.target_steps)
