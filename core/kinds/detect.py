@@ -75,10 +75,11 @@ def second_stages(found: Detection, detection: Choice[Detect]) -> dict[str, floa
 def needs_surrogate(found: Detection) -> bool:
     """Whether the verdict rests on other families' clean encoders, and there is something to unlearn.
 
-    Not where a trigger blows features up: a copy without it says nothing about that doubt.
+    Not where a trigger blows features up, or the suspect is a stranger to its family: a copy without the trigger says
+    nothing about such a doubt.
     """
     doubtful = found.verdict is not Verdict.CLEAN and bool(found.triggers)
-    return not found.calibrated and not found.blown_up and doubtful
+    return not found.calibrated and not found.irresolvable and doubtful
 
 
 def held_against_copy(

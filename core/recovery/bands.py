@@ -28,8 +28,8 @@ class Band:
     config: Mapping[str, Any]
     observed: tuple[Observation, ...]
 
-    def null(self, hypothesis: str, encoder: Encoder) -> Null | None:
-        return null_for(hypothesis, family_of(encoder.architecture, encoder.image_size), self.observed)
+    def null(self, hypothesis: str, family: str) -> Null | None:
+        return null_for(hypothesis, family, self.observed)
 
 
 @lru_cache(maxsize=1)

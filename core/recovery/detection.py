@@ -77,7 +77,8 @@ class Detection:
     encoder of the suspect's own family stands behind the thresholds. ``unfollowed`` counts the target embeddings that
     no recovery was made towards yet: unlearning wants that done first (``Method.follow``). ``reserve`` has the triggers
     of an encoder that is called clean with little to spare, until another method was asked. ``blown_up``: inconclusive
-    because the trigger drives the encoder out of its range, as those would that another method finds.
+    because the trigger drives the encoder out of its range, as those would that another method finds. ``stranger``: it
+    is not like the encoders that the thresholds come from, so that it is never called backdoored.
     """
 
     method: str
@@ -93,6 +94,12 @@ class Detection:
     unfollowed: int = 0
     reserve: tuple[RecoveredTrigger, ...] = ()
     blown_up: bool = False
+    stranger: bool = False
+
+    @property
+    def irresolvable(self) -> bool:
+        """Whether neither another method nor a purified copy would settle a doubt."""
+        return self.blown_up or self.stranger
 
     @property
     def margin(self) -> float | None:

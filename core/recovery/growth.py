@@ -8,6 +8,9 @@ alone stays among those of clean encoders. Not in the SSLDefender paper.
 
     growth = log2(x(a) / x(a / 2))
 
+A response that grows by much less than that of clean encoders of the family marks a stranger to it, whose x cannot be
+read off theirs: one that was trained without changes of colour, say, which a few pixels of one colour outweigh.
+
 The limits come from clean encoders, as those of x do; the suspect's own response at half strength makes them a
 similarity again, so that the row reads like the others.
 """
@@ -49,6 +52,12 @@ def growth(full: float, half: float, clean: float) -> float | None:
 def growth_null(family: str, observed: Sequence[Observation]) -> Null | None:
     """What the growth of clean encoders is; None if too few were measured."""
     return null_for(GROWTH, family, observed, prior=GROWTH_DEVIATION)
+
+
+def is_unlike(seen: float, null: Null, alarm: float) -> bool:
+    """Whether a response that grows by ``seen`` is weaker than what a share ``alarm`` of the clean encoders of its own
+    family have. What they score otherwise then says nothing of this encoder."""
+    return null.own_family and seen < 2 * null.mean - null.limit(alarm)
 
 
 def growth_row(

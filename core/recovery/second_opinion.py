@@ -17,7 +17,7 @@ from core.types import Verdict
 def wants_another(found: Detection) -> bool:
     """Whether ``found`` is doubtful, or clean with little to spare, on a sound encoder of a measured family."""
     doubtful = found.verdict is Verdict.INCONCLUSIVE and bool(found.triggers)
-    return found.calibrated and not found.blown_up and (doubtful or bool(found.reserve))
+    return found.calibrated and not found.irresolvable and (doubtful or bool(found.reserve))
 
 
 def settled_by(found: Detection, second: Detection, title: str) -> Detection:

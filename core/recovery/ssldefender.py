@@ -83,6 +83,10 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     results = _rows(searched, yardstick, config)
     judged = judge_without_blow_ups(results, searched.found, searched.clean)
 
+    stranger = _why_a_stranger(searched, yardstick)
+    if stranger and judged.verdict is Verdict.BACKDOORED:
+        judged = replace(judged, verdict=Verdict.INCONCLUSIVE)
+
     clean = judged.verdict is Verdict.CLEAN
     best = max(candidates[0].similarity for candidates in searched.found)
     kinds = [searched.additive] if judged.only and not clean else searched.found
@@ -98,7 +102,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         judged.verdict,
         judged.score,
         judged.threshold,
-        (*judged.reasons, *yardstick.caveats),
+        (*judged.reasons, *stranger, *yardstick.caveats),
         results,
         () if clean else triggers,
         searched.floor,
@@ -107,6 +111,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         unfollowed=0 if clean else len(groups),
         reserve=triggers if clean and close else (),
         blown_up=judged.blown_up,
+        stranger=bool(stranger),
     )
 
 
@@ -150,6 +155,13 @@ def clean_scores(
     scores = {top.hypothesis.name: remaining_gap(top.similarity, searched.floor) for top in searched.sound}
     grown = growth(searched.additive[0].similarity, searched.half.similarity, searched.floor)
     return scores if grown is None else scores | {GROWTH: grown}
+
+
+def _why_a_stranger(searched: Searched, yardstick: Yardstick) -> tuple[str, ...]:
+    """The sentence of ``yardstick.why_a_stranger``; none where there is nothing to say."""
+    top = searched.additive[0]
+    why = yardstick.why_a_stranger(top.hypothesis.name, top.similarity, searched.half.similarity, searched.floor)
+    return () if why is None else (why,)
 
 
 def _rows(searched: Searched, yardstick: Yardstick, config: SSLDefenderConfig) -> tuple[HypothesisResult, ...]:

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 from core.config import MethodConfig
 from core.recovery.bands import Band, band_for, shipped_bands
-from core.recovery.growth import GROWTH, growth_null
-from core.recovery.nulls import Null, family_of
+from core.recovery.growth import GROWTH, growth, growth_null, is_unlike
+from core.recovery.nulls import Null, family_of, remaining_gap
+from core.recovery.verdict import ALARM, DOUBT
 from core.types import Encoder
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """``band`` as it applies to one encoder. ``caveats`` are sentences for the report; none where clean encoders of the
-    suspect's own family were searched with the same parameters."""
+    """``band`` as it applies to an encoder of ``family``. ``caveats`` are sentences for the report; none where clean
+    encoders of the suspect's own family were searched with the same parameters."""
 
     band: Band
-    encoder: Encoder
+    family: str
     caveats: tuple[str, ...]
 
     def null(self, hypothesis: str) -> Null:
@@ -27,16 +28,34 @@ class Yardstick:
         A kind that was searched with other bounds than the band's has no sample of its own: the widest one of the
         band's kinds stands in.
         """
-        own = self.band.null(hypothesis, self.encoder)
+        own = self.band.null(hypothesis, self.family)
         if own is not None:
             return own
         names = {name for one in self.band.observed for name in one.scores} - {GROWTH}
-        others = [null for name in sorted(names) if (null := self.band.null(name, self.encoder)) is not None]
+        others = [null for name in sorted(names) if (null := self.band.null(name, self.family)) is not None]
         return max(others, key=lambda null: null.limit(0.01))
 
     def growth(self) -> Null | None:
         """How much clean encoders' response grows with the strength; None where the band does not say."""
-        return growth_null(family_of(self.encoder.architecture, self.encoder.image_size), self.band.observed)
+        return growth_null(self.family, self.band.observed)
+
+    def why_a_stranger(self, pattern: str, full: float, half: float, clean: float) -> str | None:
+        """A sentence where the suspect does not answer weak patterns as the clean encoders of its own family do; None
+        where it does, or where that cannot be told.
+
+        ``full`` and ``half`` are the similarities that the additive ``pattern`` reaches at its whole strength and at
+        half of it, ``clean`` that of clean images. A pattern beyond its own limit is saturated, and says nothing.
+        """
+        null, seen = self.growth(), growth(full, half, clean)
+        saturated = remaining_gap(full, clean) >= self.null(pattern).limit(DOUBT)
+        if self.caveats or null is None or seen is None or saturated or not is_unlike(seen, null, ALARM):
+            return None
+        return (
+            f"It is not like the clean encoders of its family ({self.family}), which the thresholds come from: with "
+            f"twice the strength of a weak pattern its response doubles {seen:.2f} times, theirs {null.mean:.2f} "
+            "times. An encoder that was trained without changes of colour is such a case: patches of one colour "
+            "outweigh its images. No score calls such an encoder backdoored."
+        )
 
 
 def yardstick_for(encoder: Encoder, config: MethodConfig, bands: Sequence[Band] | None = None) -> Yardstick:
@@ -55,4 +74,4 @@ def yardstick_for(encoder: Encoder, config: MethodConfig, bands: Sequence[Band] 
             f"No clean encoder of its family ({family}) was measured for the thresholds, which are therefore those of "
             "all families together, and wide."
         )
-    return Yardstick(band, encoder, tuple(caveats))
+    return Yardstick(band, family, tuple(caveats))

@@ -7,6 +7,7 @@ from core.ops.cosine import similarity_to
 from core.recovery.forward import features_in_chunks
 from core.recovery.ssldefender import detect, follow, follow_plan
 from core.recovery.ssldefender_search import SSLDefenderConfig, stage_plan
+from core.recovery.yardstick import Yardstick
 from core.run import QuietRun
 from core.types import Verdict
 from tests.planted import Planted, planted_additive, planted_images, planted_patch
@@ -37,6 +38,15 @@ def test_the_clean_twin_is_called_clean_and_yields_no_trigger(plant: type[Plante
     assert detection.verdict is Verdict.CLEAN
     assert detection.triggers == ()
     assert detection.untested
+
+
+def test_no_score_calls_a_stranger_to_its_family_backdoored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Yardstick, "why_a_stranger", lambda *_: "It is not like them.")
+    planted, images = planted_patch(), planted_images(96)
+    suspect = detect(planted.encoder, images, QUICK, QuietRun(), seed=0)
+    assert suspect.verdict is Verdict.INCONCLUSIVE and suspect.irresolvable and suspect.triggers
+    assert suspect.reasons[1] == "It is not like them."
+    assert detect(planted.twin, images, QUICK, QuietRun(), seed=0).verdict is Verdict.CLEAN
 
 
 def test_the_plan_names_the_stages_that_run() -> None:

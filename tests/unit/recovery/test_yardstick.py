@@ -1,0 +1,66 @@
+"""Whether an encoder is one of its family, by its answer to weak patterns."""
+
+from dataclasses import replace
+
+import pytest
+
+from core.kinds.detect import needs_surrogate
+from core.recovery.bands import Band, shipped_bands
+from core.recovery.detection import Detection
+from core.recovery.growth import growth
+from core.recovery.nulls import Observation, similarity_at
+from core.recovery.second_opinion import wants_another
+from core.recovery.yardstick import Yardstick
+from core.types import Verdict
+
+PATTERN, FAMILY, CLEAN = "additive", "net at 32x32", 0.4
+OBSERVED = tuple(
+    Observation(f"{family} {i}", family, "0" * 64, 1, {PATTERN: x, "mask": 2.0 + x, "growth": grown})
+    for family in (FAMILY, "other at 32x32")
+    for i, (x, grown) in enumerate([(0.3, 1.8), (0.4, 1.9), (0.5, 2.0)])
+)
+YARDSTICK = Yardstick(Band("default", {}, OBSERVED), FAMILY, ())
+
+
+def why(full: float, half: float, yardstick: Yardstick = YARDSTICK) -> str | None:
+    return yardstick.why_a_stranger(PATTERN, similarity_at(full, CLEAN), similarity_at(half, CLEAN), CLEAN)
+
+
+@pytest.mark.parametrize("full", [0.3, 0.8, 1.2])
+def test_a_response_in_proportion_is_that_of_the_family(full: float) -> None:
+    assert why(full, full / 2**1.9) is None
+    assert why(full, full / 2**3) is None  # more than they: that is another row's business
+
+
+def test_a_response_that_hardly_grows_makes_a_stranger() -> None:
+    sentence = why(0.8, 0.4)
+    assert sentence is not None
+    assert "1.00 times, theirs 1.90 times" in sentence and FAMILY in sentence
+
+
+def test_a_saturated_pattern_says_nothing() -> None:
+    """An additive backdoor is as strong at half the strength; its growth is small and its level high."""
+    assert why(6.0, 5.0) is None
+
+
+def test_nor_does_a_pattern_that_does_nothing_or_a_family_that_was_not_measured() -> None:
+    assert why(0.02, 0.005) is None
+    assert why(0.8, 0.4, replace(YARDSTICK, family="unknown")) is None
+    assert why(0.8, 0.4, replace(YARDSTICK, caveats=("other parameters",))) is None
+
+
+def test_every_shipped_encoder_is_one_of_its_family() -> None:
+    band = shipped_bands()[0]
+    (pattern,) = {name for one in band.observed for name in one.scores if name.startswith("additive")}
+    for one in band.observed:
+        full = one.scores[pattern]
+        at = [similarity_at(x, CLEAN) for x in (full, full / 2 ** one.scores["growth"])]
+        assert growth(at[0], at[1], CLEAN) == pytest.approx(one.scores["growth"])
+        assert Yardstick(band, one.family, ()).why_a_stranger(pattern, at[0], at[1], CLEAN) is None
+
+
+def test_doubt_about_a_stranger_is_put_to_nobody() -> None:
+    found = Detection("m", Verdict.INCONCLUSIVE, 0.99, 0.9, ("r",), triggers=(object(),))  # type: ignore[arg-type]
+    assert wants_another(found) and not wants_another(replace(found, stranger=True))
+    abroad = replace(found, calibrated=False)
+    assert needs_surrogate(abroad) and not needs_surrogate(replace(abroad, stranger=True))
