@@ -61,13 +61,22 @@ def is_unlike(seen: float, null: Null, alarm: float) -> bool:
 
 
 def growth_row(
-    pattern: AdditivePattern, scores: Sequence[float], half: float, clean: float, null: Null, alarm: float, doubt: float
+    pattern: AdditivePattern,
+    scores: Sequence[float],
+    half: float,
+    clean: float,
+    null: Null,
+    usual: float,
+    alarm: float,
+    doubt: float,
 ) -> HypothesisResult | None:
     """``scores`` (similarities at full strength, best first) against what ``half``, the best at half strength, leads
-    one to expect. ``alarm`` and ``doubt`` are probabilities of a clean encoder. None where there is no growth to speak
-    of."""
+    one to expect. ``alarm`` and ``doubt`` are probabilities of a clean encoder; ``usual`` is the x that full strength
+    has on clean encoders. None where there is no growth to speak of, or where it leads to no more than that: nothing was
+    switched on then, and the response of a purified encoder, which is all but gone, grows in any way.
+    """
     seen = growth(scores[0], half, clean)
-    if seen is None:
+    if seen is None or remaining_gap(scores[0], clean) < usual:
         return None
     weak = remaining_gap(half, clean)
 

@@ -59,7 +59,7 @@ UNTESTED = (
 
 
 def follow_plan(config: SSLDefenderConfig, found: Detection) -> dict[str, float]:
-    """The same for :func:`follow`, once it is known how many targets there are."""
+    """Stage name -> encoder passes of :func:`follow`, once it is known how many targets there are."""
     plans = (target_stages(target_budget(config), number) for number in range(found.unfollowed))
     return {name: passes for plan in plans for name, passes in plan.items()}
 
@@ -173,7 +173,8 @@ def _rows(searched: Searched, yardstick: Yardstick, config: SSLDefenderConfig) -
     null = yardstick.growth()
     if null is not None:
         full, half = _similarities(searched.additive), searched.half.similarity
-        row = growth_row(pattern_of(config), full, half, searched.floor, null, ALARM, DOUBT)
+        pattern = pattern_of(config)
+        row = growth_row(pattern, full, half, searched.floor, null, yardstick.null(pattern.name).mean, ALARM, DOUBT)
         rows += [] if row is None else [row]
     return tuple(rows)
 
