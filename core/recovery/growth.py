@@ -72,8 +72,8 @@ def growth_row(
 ) -> HypothesisResult | None:
     """``scores`` (similarities at full strength, best first) against what ``half``, the best at half strength, leads
     one to expect. ``alarm`` and ``doubt`` are probabilities of a clean encoder; ``usual`` is the x that full strength
-    has on clean encoders. None where there is no growth to speak of, or where it leads to no more than that: nothing was
-    switched on then, and the response of a purified encoder, which is all but gone, grows in any way.
+    has on clean encoders. None where there is no growth to speak of, or where it leads to no more than that: nothing
+    was switched on then, and the response of a purified encoder, which is all but gone, grows in any way.
     """
     seen = growth(scores[0], half, clean)
     if seen is None or remaining_gap(scores[0], clean) < usual:
