@@ -8,12 +8,12 @@ does not tell: of a clean BYOL encoder, 12- and 27-fold, and of the demo's backd
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from core.ops.cosine import mean_direction, unit
 from core.recovery.detection import HypothesisResult
+from core.recovery.nulls import remaining_gap
 from core.recovery.search import Candidate
 from core.recovery.verdict import Judgement, judge_hypotheses
 from core.types import Features, Verdict
@@ -84,5 +84,5 @@ def judge_without_blow_ups(
 
 def _with_score(result: HypothesisResult, score: float) -> HypothesisResult:
     """The row as it were with a lower score; its excess is on the scale of ``nulls``."""
-    lost = math.log(max(1 - score, 1e-6) / max(1 - result.score, 1e-6))
+    lost = remaining_gap(result.score, 0) - remaining_gap(score, 0)
     return replace(result, score=score, excess=None if result.excess is None else result.excess - lost)

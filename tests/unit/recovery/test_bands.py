@@ -3,9 +3,10 @@
 import pytest
 
 from core.recovery.bands import Band, band_for, bands_json, read_bands, shipped_bands
-from core.recovery.growth import GROWTH
-from core.recovery.nulls import Observation
+from core.recovery.growth import GROWTH, growth_null
+from core.recovery.nulls import Observation, null_for
 from core.recovery.ssldefender_search import SSLDefenderConfig
+from core.recovery.verdict import ALARM
 from core.recovery.yardstick import yardstick_for
 from tests.planted import planted_patch
 
@@ -31,6 +32,15 @@ def test_the_package_ships_clean_encoders_for_the_default_parameters() -> None:
     names = {name for one in shipped.observed for name in one.scores}
     assert len(names) == 5 and GROWTH in names
     assert all(set(one.scores) == names for one in shipped.observed)
+
+
+def test_no_shipped_encoder_is_called_backdoored_by_the_others() -> None:
+    observed = shipped_bands()[0].observed
+    for one in observed:
+        others = [other for other in observed if other.sha256 != one.sha256]
+        for name, x in one.scores.items():
+            null = growth_null(one.family, others) if name == GROWTH else null_for(name, one.family, others)
+            assert null is not None and x < null.limit(ALARM), (one.name, name)
 
 
 def test_an_encoder_of_a_measured_family_has_no_caveat() -> None:
