@@ -17,10 +17,11 @@ Deviations from the paper, each a parameter (preset ``paper`` restores the print
   that still pull features towards the backdoor are drawn more often.
 * The goal of triggered images is the teacher's clean feature at first and moves to the student's (``lead_in``).
 * A training whose clean features run away is set back to its last good weights and goes on at half the rate.
-* On clean images the student may also be held to the teacher's feature maps (``map_weight``, off by default): a feature
-  is one vector, and a few hundred of them say little about what the network is to stay.
-* BatchNorm is frozen; where it is not, its statistics are taken anew from clean images in the end: during training half
-  of every batch is triggered.
+* That goal lies a little beyond the clean feature, away from where the trigger led (``overshoot``): recovered triggers
+  are not the true one, which stays behind them.
+* On clean images the student is also held to the teacher's feature maps (``map_weight``): a feature is one vector, and
+  a few hundred of them say little about what the network is to stay.
+* BatchNorm's statistics are taken anew from clean images in the end: during training half of every batch is triggered.
 """
 
 from __future__ import annotations
@@ -36,8 +37,6 @@ from torch import Tensor, nn
 
 from core.device import mixed_precision
 from core.images.augment import random_flip, random_resized_crop
-from core.ops.cosine import paired_similarity, unit
-from core.ops.sliced_wasserstein import random_directions, sliced_wasserstein
 from core.random import batch_indices, generator
 from core.run import Run
 from core.training.finite import require_finite
@@ -46,6 +45,7 @@ from core.types import Encoder, Features, Images, ImageSet, Trigger
 from core.unlearning.batch_statistics import clean_statistics
 from core.unlearning.clean_training import warm_then_cosine
 from core.unlearning.feature_maps import map_gap
+from core.unlearning.objective import beyond, goal_of, own_share, paired_distance, sliced_distance
 from core.unlearning.result import Unlearning
 from core.unlearning.stages import captured, intermediate_stages
 from core.unlearning.stamping import require_triggers, stamp_each
@@ -75,15 +75,18 @@ class UnlearningConfig(GuardedConfig):
             "learning_rate": 1e-3,
             "unlearn_weight": 0.5,
             "lead_in": 0.0,
+            "map_weight": 0.0,
+            "overshoot": 0.0,
+            "train_batch_norm": False,
         },
     }
 
-    steps: int = Field(150, ge=1, le=20000, description="Steps (E). The paper: 500 in its settings, 100 in its timing.")
+    steps: int = Field(200, ge=1, le=20000, description="Steps (E). The paper: 500 in its settings, 100 in its timing.")
     batch_size: int = Field(
         128, ge=2, le=4096, description="Clean images per step, each also triggered. The paper: 256."
     )
     learning_rate: float = Field(
-        0.08, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. The paper: 1e-3."
+        0.1, gt=0, le=1, description="SGD rate, warmed up and cosine-decayed. The paper: 1e-3."
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum. The paper: 0.9.")
     unlearn_weight: float = Field(
@@ -95,11 +98,10 @@ class UnlearningConfig(GuardedConfig):
         0.5, ge=0, description="beta, weight of the teacher term. The paper: 0.5 (its 'loss term B')."
     )
     map_weight: float = Field(
-        0.0,
+        0.5,
         ge=0,
         description="Weight of the gap between the student's and the teacher's feature maps of clean images, at the "
-        "last three resolutions (a transformer's blocks); 0.5, with 250 steps at a rate of 0.12, keeps more accuracy "
-        "and more of a backdoor whose trigger recovery did not hit. The paper: none.",
+        "last three resolutions (a transformer's blocks). The paper: none.",
     )
     distance: Literal["paired_cosine", "sliced_wasserstein"] = Field(
         "paired_cosine", description="d. The paper: sliced_wasserstein."
@@ -116,7 +118,7 @@ class UnlearningConfig(GuardedConfig):
         "The paper fine-tunes and gives no recipe.",
     )
     train_batch_norm: bool = Field(
-        False, description="Let BatchNorm's statistics and weights follow. The paper does not say."
+        True, description="Let BatchNorm's statistics and weights follow. The paper does not say."
     )
     jitter: int = Field(1, ge=0, le=16, description="Pixels by which a trigger is moved at random. Not in the paper.")
     crop: float = Field(
@@ -128,6 +130,13 @@ class UnlearningConfig(GuardedConfig):
         le=3,
         description="Share of the steps over which the goal of triggered images moves from the teacher's clean "
         "features to the student's; 3: the teacher's throughout. The paper: 0, the student's from the first step.",
+    )
+    overshoot: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="How far beyond that goal triggered features are led, away from where their trigger led; what is "
+        "done to recovered triggers is not quite done to the true one. The paper: 0.",
     )
 
 
@@ -154,6 +163,7 @@ def unlearn(
     measured = HeldBack(encoder, held_back, triggers)
     state = TrainingState({"student": student}, _optimiser(student, config))
     progress = _Progress(state, UtilityGuard(measured, student, config), torch.ones(len(triggers)))
+    leads = measured.leads()
     stages = intermediate_stages(encoder, train) if config.map_weight else []
     with captured(student, stages) as own_maps, captured(teacher, stages) as taught_maps:
         for step in run.steps(STAGE, config.steps, state=progress):
@@ -163,9 +173,10 @@ def unlearn(
             warm_then_cosine(state.optimiser, rate, step, config.steps)
             random = generator(seed, STAGE, "draw", step)
             clean = _view(train[batch_indices(len(train), config.batch_size, seed, STAGE, step)], config, random)
-            triggered = stamp_each(clean, triggers, progress.weights, config.jitter, random)
+            stamped = stamp_each(clean, triggers, progress.weights, config.jitter, random)
+            led_to = leads[stamped.which.to(leads.device)]
             own = own_share(step / config.steps, config.lead_in)
-            loss = _loss(student, teacher, clean, triggered, own, config, random)
+            loss = _loss(student, teacher, clean, stamped.images, led_to, own, config, random)
             if stages:
                 loss = loss + config.map_weight * map_gap(own_maps, taught_maps)
             state.optimiser.zero_grad(set_to_none=True)
@@ -193,47 +204,26 @@ def _loss(
     teacher: Encoder,
     clean: Images,
     triggered: Images,
+    led_to: Features,
     own: float,
     config: UnlearningConfig,
     random: torch.Generator,
 ) -> Tensor:
-    """alpha d(S(x), S(x')) + beta d(S(x), T(x)); both halves go through the student as one batch. Below 1, ``own`` is
-    the student's share of the goal that S(x') is led to, and the rest is T(x)."""
+    """alpha d(S(x'), goal) + beta d(S(x), T(x)); both halves go through the student as one batch. ``own`` is the
+    student's share of the goal, the rest is T(x); ``led_to`` ``[B, D]`` is that of ``objective.beyond``."""
     with mixed_precision(student.device, student):
         both = torch.cat([clean, triggered]).contiguous(memory_format=torch.channels_last)
         features: Features = student(both)
         with torch.no_grad():
             taught: Features = teacher(clean.contiguous(memory_format=torch.channels_last))
     of_clean, of_triggered = features.float().chunk(2)
-    anchor = of_clean.detach() if config.detach_clean else of_clean
-    if own < 1:
-        anchor = own * unit(anchor) + (1 - own) * unit(taught.float())
-    if config.distance == "paired_cosine":
-        away, drift = _paired_distance(of_triggered, anchor), _paired_distance(of_clean, taught.float())
-    else:
-        directions = random_directions(of_clean.shape[1], config.projections, random).to(of_clean)
-        away = _sliced_distance(of_triggered, anchor, directions)
-        drift = _sliced_distance(of_clean, taught.float(), directions)
+    goal = goal_of(of_clean.detach() if config.detach_clean else of_clean, taught, own)
+    goal = beyond(goal, led_to, config.overshoot)
+    distance = paired_distance
+    if config.distance == "sliced_wasserstein":
+        distance = sliced_distance(of_clean.shape[1], config.projections, random, of_clean)
+    away, drift = distance(of_triggered, goal), distance(of_clean, taught.float())
     return config.unlearn_weight * away + config.distil_weight * drift
-
-
-def own_share(done: float, lead_in: float) -> float:
-    """The student's share of the goal after a share ``done`` of the steps: 0 up to a third of ``lead_in``, then more.
-
-    A student that chases its own features from the start may run away from the teacher's within ten steps: the first
-    large steps move the clean features along.
-    """
-    return 1.0 if lead_in == 0 else min(1.0, max(0.0, 1.5 * done / lead_in - 0.5))
-
-
-def _paired_distance(first: Features, second: Features) -> Tensor:
-    return (1 - paired_similarity(first, second)).mean()
-
-
-def _sliced_distance(first: Features, second: Features, directions: Tensor) -> Tensor:
-    """On unit features times sqrt(D): raw features would make alpha and beta depend on an encoder's feature norm."""
-    scale = math.sqrt(first.shape[1])
-    return sliced_wasserstein(unit(first) * scale, unit(second) * scale, directions)
 
 
 def _student(encoder: Encoder, config: UnlearningConfig) -> Encoder:

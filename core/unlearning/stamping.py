@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,13 @@ def require_triggers(triggers: Sequence[Trigger]) -> None:
         )
 
 
+class Stamped(NamedTuple):
+    """``images`` ``[B, 3, H, W]`` and, for each, the index of its trigger: ``which`` ``[B]``, int64 on the CPU."""
+
+    images: Images
+    which: Tensor
+
+
 def stamp_each(
     images: Images,
     triggers: Sequence[Trigger],
@@ -34,17 +42,18 @@ def stamp_each(
     jitter: int,
     random: torch.Generator,
     groups: int = 8,
-) -> Images:
+) -> Stamped:
     """``images`` ``[B, 3, H, W]``, each with a trigger drawn from ``triggers`` and moved by up to ``jitter`` pixels.
 
     ``weights`` ``[T]`` (CPU, not all zero) are the triggers' shares. Images are stamped in at most ``groups`` groups
     of one trigger and one shift each. A trigger moves by moving the image the other way underneath it, so every kind
     of trigger can; what leaves on one side enters on the other.
     """
-    stamped = []
+    stamped, which = [], []
     for part in images.chunk(min(groups, len(images))):
         chosen = int(torch.multinomial(weights, 1, generator=random))
         down, right = torch.randint(-jitter, jitter + 1, (2,), generator=random).tolist()
         moved = triggers[chosen](part.roll((-down, -right), dims=(2, 3)))
         stamped.append(moved.roll((down, right), dims=(2, 3)))
-    return torch.cat(stamped)
+        which += [chosen] * len(part)
+    return Stamped(torch.cat(stamped), torch.tensor(which))

@@ -38,9 +38,9 @@ class HeldBack:
     def __init__(self, original: Encoder, images: Images, triggers: Sequence[Trigger]) -> None:
         self._images, self._triggers = images, triggers
         self._before = _features(original, images)
-        triggered = [_features(original, trigger(images)) for trigger in triggers]
-        self._led_to = [mean_direction(features) for features in triggered]
-        self._initial = max((float(pairwise_similarity(features)) for features in triggered), default=0.0)
+        self._triggered = [_features(original, trigger(images)) for trigger in triggers]
+        self._led_to = [mean_direction(features) for features in self._triggered]
+        self._initial = max((float(pairwise_similarity(features)) for features in self._triggered), default=0.0)
 
     def utility(self, student: Encoder) -> Utility:
         """How far the student's clean features are from the original's."""
@@ -61,6 +61,16 @@ class HeldBack:
             for trigger, direction in zip(self._triggers, self._led_to, strict=True)
         ]
         return torch.stack(pulls).cpu().clamp_min(0)
+
+    def leads(self) -> Tensor:
+        """For each trigger the direction it led to in the original, as long as the share of the way there that it took
+        features: ``[T, D]``, lengths from 0 to 1. About 1 for a trigger of a backdoor, next to nothing for noise."""
+        leads = []
+        for features, direction in zip(self._triggered, self._led_to, strict=True):
+            clean = similarity_to(self._before, direction)
+            way = (similarity_to(features, direction) - clean) / (1 - clean).clamp_min(1e-6)
+            leads.append(direction * way.clamp_min(0))
+        return torch.stack(leads)
 
     def result(self, student: Encoder, history: tuple[float, ...], notes: tuple[str, ...]) -> Unlearning:
         utility = self.utility(student)

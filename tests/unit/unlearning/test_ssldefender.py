@@ -7,7 +7,7 @@ import torch
 from core.errors import UsageError
 from core.ops.cosine import similarity_to
 from core.run import QuietRun
-from core.unlearning.ssldefender import UnlearningConfig, own_share, unlearn
+from core.unlearning.ssldefender import UnlearningConfig, unlearn
 from tests.planted import planted_additive, planted_images, planted_patch
 
 QUICK = UnlearningConfig(steps=60, batch_size=32, jitter=0, crop=0.9, learning_rate=0.01)
@@ -54,12 +54,19 @@ def test_the_guard_stops_when_clean_features_run_away() -> None:
     assert "Stopped after" in result.notes[-1]
 
 
-def test_the_goal_moves_from_the_teachers_features_to_the_students() -> None:
-    shares = [own_share(step / 30, 0.6) for step in range(30)]
-    assert shares[:6] == [0.0] * 6 and shares[18:] == [1.0] * 12
-    assert all(0 < share < 1 for share in shares[7:18]) and shares == sorted(shares)
-    assert {own_share(step / 30, 0.0) for step in range(30)} == {1.0}
-    assert {own_share(step / 30, 3.0) for step in range(30)} == {0.0}
+def test_an_overshoot_leaves_the_triggered_features_farther_from_the_target_than_clean_ones() -> None:
+    planted, images = planted_patch(), planted_images(128)
+    test = planted_images(32, seed=9).batch(slice(None))
+    lead = {}
+    for overshoot in (0.0, 1.0):
+        config = QUICK.model_copy(update={"overshoot": overshoot, "steps": 120})
+        student = unlearn(planted.encoder, images, [planted.trigger], config, QuietRun(), seed=0).student
+        with torch.no_grad():
+            triggered, clean = student(planted.trigger(test)), student(test)
+            lead[overshoot] = float(
+                similarity_to(triggered, planted.direction) - similarity_to(clean, planted.direction)
+            )
+    assert lead[1.0] < 0 < lead[0.0]
 
 
 def test_led_to_the_teacher_first_it_ends_elsewhere() -> None:
