@@ -75,9 +75,10 @@ class Sweeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return when the running sweep, if any, is done."""
+        """Return when the running sweep, if any, is done. A worker told to stop before it was ready never started."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _loop(self) -> None:
         while not self._stop.is_set():

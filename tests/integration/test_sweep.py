@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -18,7 +19,7 @@ from api.storage.session import Sessions
 from api.storage.settings import StorageSettings
 from api.storage.tables import Audit
 from worker.settings import WorkerSettings
-from worker.sweep import sweep
+from worker.sweep import Sweeper, sweep
 
 AuditRow = Callable[[uuid.UUID], Audit]
 Submit = Callable[..., uuid.UUID]
@@ -113,6 +114,17 @@ def test_while_the_broker_is_away_nothing_counts_as_sent(
     assert audit_row(audit_id).dispatched_at is None
     sweep(sessions, celery, worker_settings, queue_name)
     assert messages(celery, queue_name) == [[str(audit_id)]]
+
+
+def test_a_worker_stopped_before_it_was_ready_stops_a_sweeper_that_never_ran(
+    sessions: Sessions, celery: Celery, worker_settings: WorkerSettings, queue_name: str
+) -> None:
+    sweeper = Sweeper(sessions, celery, worker_settings, queue_name)
+    sweeper.stop()
+    sweeper.stop()
+    sweeper.start()
+    sweeper.stop()  # the thread of a sweeper that was told to stop sweeps no more
+    assert not any(thread.name == "sweeper" for thread in threading.enumerate())
 
 
 def test_publishing_without_a_broker_is_an_error_to_catch(storage_settings: StorageSettings) -> None:

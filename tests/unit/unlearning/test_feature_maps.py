@@ -2,8 +2,10 @@
 
 import math
 
+import pytest
 import torch
 
+from core.random import generator
 from core.run import QuietRun
 from core.unlearning.feature_maps import map_gap
 from core.unlearning.ssldefender import UnlearningConfig, unlearn
@@ -23,6 +25,20 @@ def test_the_gap_by_hand() -> None:
 def test_a_dead_map_gives_a_finite_gap() -> None:
     dead = {"a": torch.zeros(2, 1, 2, 2)}
     assert float(map_gap(dead, dead)) == 0
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_the_gradient_is_that_of_the_printed_expression(kind: torch.dtype, layout: torch.memory_format) -> None:
+    random = generator(0, "maps")
+    own = torch.randn(6, 3, 4, 5, generator=random).to(kind, memory_format=layout).requires_grad_()
+    taught = torch.randn(4, 3, 4, 5, generator=random).to(kind, memory_format=layout)
+    (slope,) = torch.autograd.grad(3 * map_gap({"a": own, "b": own}, {"a": taught, "b": 2 * taught}), own)
+
+    gaps = [(own[:4] - t).square().sum((1, 2, 3)) / t.square().sum((1, 2, 3)) for t in (taught, 2 * taught)]
+    (expected,) = torch.autograd.grad(3 * torch.stack(gaps).mean(), own)
+    assert slope.dtype == kind and not slope[4:].any()
+    torch.testing.assert_close(slope, expected, **({} if kind is torch.float32 else {"rtol": 0.05, "atol": 1e-3}))
 
 
 def test_held_to_the_teachers_maps_clean_features_move_less() -> None:
