@@ -189,7 +189,6 @@ def _plant(shop: Workshop, entry: EncoderRecipe, sets: SetPaths, run: Run) -> _M
     stopwatch = Stopwatch()
     trigger = build_trigger(spec, encoder.image_size)
     result = row.backdoor(encoder, images.images, reference, trigger, config, run, seed=seed)
-    references = [images.images.names[index] for index in chosen]
     return _Made(
         encoder=result.encoder,
         card=base.card,
@@ -198,7 +197,11 @@ def _plant(shop: Workshop, entry: EncoderRecipe, sets: SetPaths, run: Run) -> _M
         spent=stopwatch.spent(),
         images=config.steps * config.batch_size,
         curve=[],
-        attack={"kind": "backdoor", "references": references, **recipe.model_dump(mode="json", by_alias=True)},
+        attack={
+            "kind": "backdoor",
+            **recipe.model_dump(mode="json", by_alias=True),
+            "reference_images": [images.images.names[index] for index in chosen],
+        },
         data_digest=images.images.digest,
     )
 

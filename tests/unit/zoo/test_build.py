@@ -51,6 +51,8 @@ def test_each_encoder_is_filed_with_its_truth(built):
     truth = json.loads((shop.output / "truth" / "planted.json").read_text())
     assert (truth["attack"], truth["target_name"], truth["trigger"]) == ("bad-encoder", "cat", "planted.npz")
     assert truth["hard"] is False
+    attack = json.loads((shop.output / "records" / "planted.json").read_text())["attack"]
+    assert attack["method"] == "bad-encoder" and attack["reference_images"][0].startswith("cat/")
     clean = json.loads((shop.output / "truth" / "clean.json").read_text())
     assert clean["trigger"] is None
 
