@@ -17,11 +17,16 @@ def require_finite(loss: Tensor, step: int) -> float:
     """
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise AuditFailed(
-            "loss_not_finite",
-            field="parameters.learning_rate",
-            found=f"a loss of {value} at step {step}",
-            expected="finite losses",
-            action="Use a smaller learning rate.",
-        )
+        raise ran_away(value, step)
     return value
+
+
+def ran_away(loss: float, step: int) -> AuditFailed:
+    """What to raise when the loss of ``step`` is NaN or infinite."""
+    return AuditFailed(
+        "loss_not_finite",
+        field="parameters.learning_rate",
+        found=f"a loss of {loss} at step {step}",
+        expected="finite losses",
+        action="Use a smaller learning rate.",
+    )

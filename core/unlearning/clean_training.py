@@ -20,11 +20,11 @@ from core.device import mixed_precision
 from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
 from core.random import batch_indices, generator
 from core.run import Run
-from core.training.finite import require_finite
+from core.training.loss_history import LossHistory
 from core.training.state import TrainingState
 from core.types import Encoder, Features, Images
 from core.unlearning.utility import HeldBack
-from core.unlearning.utility_guard import GuardedConfig, UtilityGuard
+from core.unlearning.utility_guard import GuardedConfig, UtilityGuard, is_due
 
 Objective = Callable[[Images, torch.Generator], Tensor]
 """The loss, a scalar, of a batch of clean images; views are drawn from the generator."""
@@ -71,9 +71,10 @@ def train_on_clean(
         state.optimiser.step()
         if after_step is not None:
             after_step()
-        progress.history.append(require_finite(loss, step))
-        run.log(loss=progress.history[-1])
-        progress.look(step, config.steps)
+        progress.losses.add(loss, step)
+        if is_due(step, config.steps):
+            progress.look(step)
+            run.log(loss=progress.history[-1])
     progress.settle()
     student.requires_grad_(False).eval()
     return progress
@@ -111,7 +112,7 @@ class CleanTraining:
     def __init__(self, training: TrainingState, guard: UtilityGuard | None) -> None:
         self._training = training
         self._guard = guard
-        self.history: list[float] = []
+        self.losses = LossHistory()
         self.notes: tuple[str, ...] = ()
         """What the guard did, for the report."""
 
@@ -119,8 +120,19 @@ class CleanTraining:
     def stopped(self) -> bool:
         return self._guard is not None and self._guard.stopped
 
-    def look(self, step: int, total: int) -> None:
-        if self._guard is not None and self._guard.is_due(step, total):
+    @property
+    def history(self) -> tuple[float, ...]:
+        """The loss of each step."""
+        return tuple(self.losses.values)
+
+    def look(self, step: int) -> None:
+        """After ``step``: go on or stop.
+
+        Raises:
+            AuditFailed: a loss was not finite.
+        """
+        self.losses.require_finite()
+        if self._guard is not None:
             self._guard.look(step + 1)
 
     def settle(self) -> None:
@@ -129,13 +141,13 @@ class CleanTraining:
 
     def state_dict(self) -> dict[str, Any]:
         guard = None if self._guard is None else self._guard.state_dict()
-        return {"training": self._training.state_dict(), "guard": guard, "history": list(self.history)}
+        return {"training": self._training.state_dict(), "guard": guard, "losses": self.losses.state_dict()}
 
     def load_state_dict(self, state: Any) -> None:
         self._training.load_state_dict(state["training"])
         if self._guard is not None:
             self._guard.load_state_dict(state["guard"])
-        self.history = list(state["history"])
+        self.losses.load_state_dict(state["losses"])
 
 
 def _trainable(student: Encoder) -> list[nn.Parameter]:

@@ -90,7 +90,7 @@ def unlearn(
         run.log(pruned=channels.cut / channels.total, drift=drift)
     done = fine_tune(student, encoder, train, config, run, STAGE, seed=seed, guard=guard, after_step=channels.clear)
     notes = (f"{channels.cut} of {channels.total} channels of the last convolution were cut.", *done.notes)
-    return guard.result(student, tuple(done.history), notes)
+    return guard.result(student, done.history, notes)
 
 
 class _Channels:

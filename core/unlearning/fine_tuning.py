@@ -72,7 +72,7 @@ def unlearn(
     guard = HeldBack(encoder, held_back, triggers)
     student = copy_to_train(encoder)
     done = fine_tune(student, encoder, train, config, run, STAGE, seed=seed, guard=guard)
-    return guard.result(student, tuple(done.history), done.notes)
+    return guard.result(student, done.history, done.notes)
 
 
 def fine_tune(

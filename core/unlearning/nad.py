@@ -90,4 +90,4 @@ def unlearn(
             return loss
 
         done = train_on_clean(student, train, objective, config, run, STAGE, seed=seed, guard=guard)
-    return guard.result(student, tuple(done.history), done.notes)
+    return guard.result(student, done.history, done.notes)

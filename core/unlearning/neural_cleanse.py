@@ -76,4 +76,4 @@ def unlearn(
         return (1 - paired_similarity(features_of(student, given), kept)).mean()
 
     done = train_on_clean(student, train, objective, config, run, STAGE, seed=seed, guard=guard)
-    return guard.result(student, tuple(done.history), done.notes)
+    return guard.result(student, done.history, done.notes)

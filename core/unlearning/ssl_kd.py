@@ -78,4 +78,4 @@ def unlearn(
         return config.contrastive_weight * contrast / 2 + config.cosine_weight * distance
 
     done = train_on_clean(student, train, objective, config, run, STAGE, seed=seed, guard=guard)
-    return guard.result(student, tuple(done.history), done.notes)
+    return guard.result(student, done.history, done.notes)

@@ -27,7 +27,6 @@ Deviations from the paper, each a parameter (preset ``paper`` restores the print
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -39,7 +38,7 @@ from core.device import mixed_precision
 from core.images.augment import random_flip, random_resized_crop
 from core.random import batch_indices, generator
 from core.run import Run
-from core.training.finite import require_finite
+from core.training.loss_history import LossHistory
 from core.training.state import TrainingState
 from core.types import Encoder, Features, Images, ImageSet, Trigger
 from core.unlearning.batch_statistics import clean_statistics
@@ -51,7 +50,7 @@ from core.unlearning.stages import captured, intermediate_stages
 from core.unlearning.stamping import require_triggers, stamp_each
 from core.unlearning.teacher import TEACHER_STAGE, fine_tuned_teacher
 from core.unlearning.utility import HeldBack, hold_back
-from core.unlearning.utility_guard import GuardedConfig, UtilityGuard
+from core.unlearning.utility_guard import GuardedConfig, UtilityGuard, is_due
 
 STAGE = "unlearn"
 MOST_RETREATS = 3
@@ -182,21 +181,17 @@ def unlearn(
             state.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             state.optimiser.step()
-            if not math.isfinite(float(loss.detach())) and progress.may_go_back:
-                progress.go_back()  # maps, unlike directions, have no bound
-                continue
-            progress.history.append(require_finite(loss, step))
-            run.log(loss=progress.history[-1])
-            if progress.guard.is_due(step, config.steps):
-                within_limits = progress.guard.look(step + 1)
-                if not within_limits and progress.may_go_back:
-                    progress.go_back()
+            progress.losses.add(loss, step)
+            if is_due(step, config.steps):
+                progress.look(step)
                 progress.weights = measured.pulls(student).square() + LEAST_SHARE
+                if progress.losses.values:
+                    run.log(loss=progress.losses.values[-1])
     if config.train_batch_norm and not progress.guard.stopped:
         clean_statistics(student, train, config.batch_size)
     notes = progress.guard.settle()
     student = student.requires_grad_(False).eval()
-    return measured.result(student, tuple(progress.history), notes)
+    return measured.result(student, tuple(progress.losses.values), notes)
 
 
 def _loss(
@@ -252,13 +247,23 @@ class _Progress:
         self._training = training
         self.guard = guard
         self.weights = weights
-        self.history: list[float] = []
+        self.losses = LossHistory()
 
-    @property
-    def may_go_back(self) -> bool:
-        return self.guard.retreats < MOST_RETREATS
+    def look(self, step: int) -> None:
+        """After ``step``: go on, go back, or stop.
 
-    def go_back(self) -> None:
+        Raises:
+            AuditFailed: a loss was not finite, and it has gone back often enough.
+        """
+        fault = self.losses.fetch()  # of maps: unlike directions, they have no bound
+        if fault is None and self.guard.look(step + 1):
+            return
+        if self.guard.retreats < MOST_RETREATS:
+            self._go_back()
+        elif fault is not None:
+            raise fault
+
+    def _go_back(self) -> None:
         """To the last good weights, without the momentum that led astray; the rate is halved from here on."""
         self.guard.retreat()
         self._training.optimiser.state.clear()
@@ -268,10 +273,11 @@ class _Progress:
             "training": self._training.state_dict(),
             "guard": self.guard.state_dict(),
             "weights": self.weights,
-            "history": list(self.history),
+            "losses": self.losses.state_dict(),
         }
 
     def load_state_dict(self, state: Any) -> None:
         self._training.load_state_dict(state["training"])
         self.guard.load_state_dict(state["guard"])
-        self.weights, self.history = state["weights"], list(state["history"])
+        self.losses.load_state_dict(state["losses"])
+        self.weights = state["weights"]

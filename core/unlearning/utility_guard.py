@@ -15,6 +15,11 @@ LOOK_EVERY = 10
 """Steps between two looks at held-back images."""
 
 
+def is_due(step: int, total: int) -> bool:
+    """Whether to look after ``step`` of ``total``; after the last one always."""
+    return step % LOOK_EVERY == LOOK_EVERY - 1 or step == total - 1
+
+
 class GuardedConfig(MethodConfig):
     """The limits that every training with a guard has."""
 
@@ -48,10 +53,6 @@ class UtilityGuard:
     def stopped(self) -> bool:
         """Whether a look was outside of the limits."""
         return self._reason is not None
-
-    def is_due(self, step: int, total: int) -> bool:
-        """Whether to look after ``step`` of ``total``; after the last one always."""
-        return step % LOOK_EVERY == LOOK_EVERY - 1 or step == total - 1
 
     def look(self, steps: int) -> bool:
         """Measure the student after ``steps`` steps of training: keep its weights, or stop. Whether it goes on."""
