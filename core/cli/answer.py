@@ -69,9 +69,10 @@ def print_audit_table(report: Mapping[str, Any]) -> None:
     for heading in ("score", "threshold"):
         table.add_column(heading, justify="right")
     table.add_column("found")
-    _add_rows(table, "as given", report["hypotheses"])
-    if report["purification"] is not None:
-        _add_rows(table, "purified", report["purification"]["hypotheses"])
+    _add_rows(table, "as given", report["hypotheses"], report["verdict"])
+    purification = report["purification"]
+    if purification is not None:
+        _add_rows(table, "purified", purification["hypotheses"], purification["verdict"])
     for row in report["canaries"]["rows"] if report["canaries"] is not None else []:
         answer = "[green]found[/]" if row["found"] else "[red]missed[/]" if row["planted"] else "did not take"
         table.add_row("planted", escape(row["name"]), _number(row["score"]), _number(row["threshold"]), answer)
@@ -104,11 +105,19 @@ def print_audit_sentences(report: Mapping[str, Any], output: Path | None, folder
     say(f"[dim]{report['elapsed_seconds']:.0f} s on {escape(report['device'])}[/]")
 
 
-def _add_rows(table: Table, which: str, hypotheses: list[Mapping[str, Any]]) -> None:
+def _add_rows(table: Table, which: str, hypotheses: list[Mapping[str, Any]], verdict: str) -> None:
     for row in hypotheses:
-        found = row["score"] >= row["threshold"]
-        answer = "[red]yes[/]" if found else "[green]no[/]"
-        table.add_row(which, escape(row["name"]), _number(row["score"]), _number(row["threshold"]), answer)
+        table.add_row(
+            which, escape(row["name"]), _number(row["score"]), _number(row["threshold"]), _answer(row, verdict)
+        )
+
+
+def _answer(row: Mapping[str, Any], verdict: str) -> str:
+    """Whether a trigger of this kind was found. A score may reach its threshold and prove nothing: the reasons say
+    why."""
+    if row["score"] < row["threshold"]:
+        return "[yellow]in doubt[/]" if row["score"] >= (row["doubtful"] or row["threshold"]) else "[green]no[/]"
+    return "[red]yes[/]" if verdict == "backdoored" else "[yellow]no proof[/]"
 
 
 def coloured(verdict: str) -> str:

@@ -52,7 +52,8 @@ class HypothesisResult:
     Where the threshold comes from clean encoders, ``expected`` is what they usually score, ``doubtful`` where doubt
     begins, ``excess`` how far the score is beyond the threshold on the scale of ``core.recovery.nulls``, and ``null``
     names the encoders. ``half`` is there where the threshold follows from the similarity that half the strength reaches
-    on this encoder (``core.recovery.growth``).
+    on this encoder (``core.recovery.growth``). ``blown_up`` are those of ``scores`` that prove nothing
+    (``core.recovery.blow_up``).
     """
 
     name: str
@@ -64,6 +65,12 @@ class HypothesisResult:
     excess: float | None = None
     null: str | None = None
     half: float | None = None
+    blown_up: tuple[float, ...] = ()
+
+    @property
+    def sound(self) -> tuple[float, ...]:
+        """The scores that count, best first."""
+        return tuple(score for score in self.scores if score not in self.blown_up)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ import torch
 
 from core.errors import AuditFailed
 from core.ops.cosine import mean_direction
-from core.recovery.blow_up import judge_without_blow_ups
+from core.recovery.blow_up import is_blown_up, judge_without_blow_ups
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger, few_of_each
 from core.recovery.forward import features_in_chunks, frozen
 from core.recovery.growth import GROWTH, growth, growth_row
@@ -166,16 +166,18 @@ def _why_a_stranger(searched: Searched, yardstick: Yardstick) -> tuple[str, ...]
 
 def _rows(searched: Searched, yardstick: Yardstick, config: SSLDefenderConfig) -> tuple[HypothesisResult, ...]:
     """Each kind of trigger against what clean encoders score, and the additive one against half of itself."""
-    rows = [
-        compared(kind[0].hypothesis.name, _similarities(kind), searched.floor, yardstick.null(kind[0].hypothesis.name))
-        for kind in searched.found
-    ]
+    rows = []
+    for kind in searched.found:
+        name = kind[0].hypothesis.name
+        row = compared(name, _similarities(kind), searched.floor, yardstick.null(name))
+        blown_up = tuple(c.similarity for c in kind if is_blown_up(c.features, searched.clean))
+        rows.append(replace(row, blown_up=blown_up))
     null = yardstick.growth()
     if null is not None:
         full, half = _similarities(searched.additive), searched.half.similarity
         pattern = pattern_of(config)
-        row = growth_row(pattern, full, half, searched.floor, null, yardstick.null(pattern.name).mean, ALARM, DOUBT)
-        rows += [] if row is None else [row]
+        grown = growth_row(pattern, full, half, searched.floor, null, yardstick.null(pattern.name).mean, ALARM, DOUBT)
+        rows += [] if grown is None else [grown]
     return tuple(rows)
 
 

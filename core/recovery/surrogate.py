@@ -33,20 +33,23 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
     assert found.clean_similarity is not None
     if surrogate.clean_similarity is None or not surrogate.hypotheses:
         return _unusable(found, "nothing could be concluded from the copy")
-    copies = {row.name: remaining_gap(row.score, surrogate.clean_similarity) for row in surrogate.hypotheses}
+    # Triggers that blow features up prove nothing, in the suspect as little as in its copy.
+    copies = {
+        row.name: remaining_gap(row.sound[0], surrogate.clean_similarity) for row in surrogate.hypotheses if row.sound
+    }
     rows: list[HypothesisResult] = []
     for row in found.hypotheses:
         if row.half is not None:
             rows.append(row)  # it is held against the suspect itself, not against others
             continue
         everywhere = null_for(row.name, NO_FAMILY, observed)
-        if row.name not in copies or everywhere is None:
+        if row.name not in copies or everywhere is None or not row.sound:
             continue
         if copies[row.name] > everywhere.limit(DOUBT):
             return _unusable(found, f"the copy still scores more than clean encoders do ({row.name})")
         deviation, degrees = scatter(row.name, observed) or (PRIOR_DEVIATION, 0)
         null = Null(copies[row.name], deviation, 1, degrees, own_family=True, source=SOURCE)
-        rows.append(compared(row.name, row.scores, found.clean_similarity, null))
+        rows.append(compared(row.name, row.sound, found.clean_similarity, null))
     if all(row.half is not None for row in rows):
         return _unusable(found, "no kind of trigger has been measured on clean encoders")
     judged = judge_hypotheses(rows)

@@ -159,6 +159,7 @@ def _hypotheses(detection: Detection) -> list[HypothesisRow]:
             doubtful=row.doubtful,
             excess=row.excess,
             null=row.null,
+            blown_up=list(row.blown_up),
         )
         for row in detection.hypotheses
     ]

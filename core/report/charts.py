@@ -31,6 +31,7 @@ class Gauge:
     high_at: float
     towards_one: bool
     exceeded: bool
+    blown_up: bool
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def gauge(row: HypothesisRow, floor: float | None = None, beside: HypothesisRow 
         high_at=at(high),
         towards_one=towards_one,
         exceeded=row.score >= row.threshold,
+        blown_up=row.score in row.blown_up,
     )
 
 

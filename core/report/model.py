@@ -27,6 +27,11 @@ class HypothesisRow(ReportPart):
         None, description="How far the score is beyond the threshold, on the scale of ln(1 - score)."
     )
     null: str | None = Field(None, description="The clean encoders that the threshold comes from.")
+    blown_up: list[float] = Field(
+        [],
+        description="Those of `scores` that prove nothing: their triggers drive the encoder out of its range, to "
+        "features many times as long as those of images.",
+    )
 
 
 class TriggerRow(ReportPart):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import torch
@@ -63,6 +64,19 @@ def backdoored() -> Detection:
         ),
         clean_similarity=0.41,
         untested=("Triggers that differ from image to image.",),
+    )
+
+
+def blown_up() -> Detection:
+    """A masked patch over its threshold that proves nothing."""
+    found = backdoored()
+    masked = replace(found.hypotheses[0], blown_up=(0.97,))
+    return replace(
+        found,
+        verdict=Verdict.INCONCLUSIVE,
+        reasons=("It drives the encoder out of its range.",),
+        hypotheses=(masked, *found.hypotheses[1:]),
+        blown_up=True,
     )
 
 

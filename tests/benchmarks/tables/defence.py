@@ -93,7 +93,8 @@ def read_detection(path: Path) -> Detection:
     state = dict(load_checkpoint(path)["detection"])
     state["verdict"] = Verdict(state["verdict"])
     state["hypotheses"] = tuple(
-        HypothesisResult(**{**row, "scores": tuple(row["scores"])}) for row in state["hypotheses"]
+        HypothesisResult(**{**row, "scores": tuple(row["scores"]), "blown_up": tuple(row.get("blown_up", ()))})
+        for row in state["hypotheses"]
     )
     state["triggers"] = tuple(
         RecoveredTrigger(**{**row, "trigger": _trigger(row["trigger"])}) for row in state["triggers"]

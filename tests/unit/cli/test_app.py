@@ -15,12 +15,14 @@ from core.audit import AuditOutcome, AuditRequest
 from core.cli.app import run
 from core.errors import AuditFailed, Cancelled, UnsupportedInput
 from core.kinds.findings import Findings
+from core.recovery.detection import Detection, HypothesisResult
 from core.report.build import build_report
 from core.report.write import Artifact
 from core.run import Run
 from core.types import Verdict
 from tests.unit import audited
 
+DOUBTFUL = HypothesisResult("patch", 0.7, 0.72, (0.7,), doubtful=0.6)
 Answer = Callable[[AuditRequest, Path, Run], AuditOutcome]
 
 
@@ -80,6 +82,31 @@ def test_detect_answers_with_its_verdict(
     assert (document["score"], document["threshold"], document["elapsed_seconds"]) == (0.44, 0.72, 131.4)
     assert (document["purified"], document["output"], document["report"]) == (None, None, None)
     assert list(workplace.iterdir()) == [workplace / "encoder.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("found", "answers"),
+    [
+        (audited.backdoored(), ["yes", "no"]),
+        (audited.blown_up(), ["no proof", "no"]),
+        (
+            replace(audited.clean(), hypotheses=(HypothesisResult("patch", 0.7, 0.72, (0.7,), doubtful=0.6),)),
+            ["in doubt"],
+        ),
+    ],
+    ids=["backdoored", "blown up", "doubtful"],
+)
+def test_the_table_says_what_each_kind_of_trigger_is_worth(
+    found: Detection,
+    answers: list[str],
+    workplace: Path,
+    audit_ends: Callable[[Answer], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    audit_ends(ending_in(Findings(found)))
+    run(["detect", "encoder.safetensors", "images", "--format", "table"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if "as given" in line]
+    assert [row.split("│")[-2].strip() for row in rows] == answers
 
 
 def test_purify_reports_both_verdicts_and_answers_for_the_delivered_encoder(

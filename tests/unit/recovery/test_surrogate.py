@@ -51,3 +51,24 @@ def test_a_copy_of_which_nothing_can_be_said_leaves_no_clean_verdict() -> None:
     collapsed = Detection("ssldefender", Verdict.INCONCLUSIVE, None, None, ("collapsed",))
     judged = against_surrogate(replace(found(3.6), verdict=Verdict.CLEAN), collapsed, OBSERVED)
     assert judged.verdict is Verdict.INCONCLUSIVE
+
+
+def with_blown_up(x: float, *beyond: float) -> Detection:
+    """A search that ended in sound triggers of ``x``, and in others of ``beyond`` that blow features up."""
+    before = found(x)
+    blown = tuple(similarity_at(one, CLEAN) for one in beyond)
+    row = before.hypotheses[0]
+    row = replace(row, score=max(*blown, row.score), scores=(*blown, *row.scores), blown_up=blown)
+    return replace(before, hypotheses=(row,))
+
+
+def test_blown_up_features_count_neither_in_the_suspect_nor_in_its_copy() -> None:
+    assert against_surrogate(with_blown_up(3.3, 5.5), found(3.2), OBSERVED).verdict is Verdict.CLEAN
+    assert against_surrogate(found(5.5), with_blown_up(2.4, 5.4), OBSERVED).verdict is Verdict.BACKDOORED
+
+
+def test_nothing_but_blown_up_features_leaves_no_clean_verdict() -> None:
+    suspect = found(5.5)
+    row = replace(suspect.hypotheses[0], blown_up=suspect.hypotheses[0].scores)
+    suspect = replace(suspect, hypotheses=(row,), verdict=Verdict.CLEAN)
+    assert against_surrogate(suspect, found(3.2), OBSERVED).verdict is Verdict.INCONCLUSIVE

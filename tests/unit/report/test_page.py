@@ -76,6 +76,15 @@ def test_every_picture_and_drawing_has_words() -> None:
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
 
 
+def test_a_score_that_proves_nothing_is_shown_as_such() -> None:
+    report = build_report(Findings(audited.blown_up()), audited.circumstances())
+    assert [row.blown_up for row in report.hypotheses] == [[0.97], []]
+    page = Page(render_page(report, trigger_pictures(audited.patch(), audited.images())))
+    assert page.text.count("no proof: it drives the encoder out of its range") == 1
+    assert "it is no proof of a backdoor" in page.text and "does not reach the threshold" not in page.text
+    assert "no proof" not in rendered().text
+
+
 @pytest.mark.parametrize(
     "findings", [Findings(audited.clean()), Findings(audited.clean(), delivered=audited.encoder()), audited.purified()]
 )
