@@ -109,6 +109,12 @@ class Detection:
         return self.blown_up or self.stranger
 
     @property
+    def decided_by(self) -> str | None:
+        """The name of the hypothesis whose score and threshold those are; None where nothing was scored."""
+        rows = (row for row in self.hypotheses if self.score in (row.score, *row.scores))
+        return next((row.name for row in rows if row.threshold == self.threshold), None)
+
+    @property
     def margin(self) -> float | None:
         if self.score is None or self.threshold is None:
             return None

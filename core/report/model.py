@@ -92,9 +92,15 @@ class PurificationPart(ReportPart):
     explanation: str
     verdict_before: Verdict
     score_before: float | None
+    threshold_before: float | None
+    decided_by_before: str | None = Field(description="The kind of trigger whose score that is, a row's name.")
     verdict: Verdict = Field(description="Of the encoder that is delivered, by the same detection.")
     score: float | None
     threshold: float | None
+    decided_by: str | None = Field(
+        description="As decided_by_before. Scores of different kinds of trigger, or methods, cannot be compared; what "
+        "they are worth is told by their thresholds."
+    )
     sha256: Sha256 = Field(description="Of the delivered file.")
     drift: float | None = Field(description="1 - mean cosine of purified and original features on held-back images.")
     neighbour_agreement: float | None = Field(description="Share of nearest neighbours that stayed the same.")

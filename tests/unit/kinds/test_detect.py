@@ -175,6 +175,7 @@ def test_doubt_in_a_measured_family_is_put_to_a_second_method_which_can_only_acc
             (0.96, 0.95) if accused else (doubtful.score, doubtful.threshold)
         )
         assert [row.name for row in concluded.hypotheses] == [HYPOTHESIS, "smallest (Other)"]
+        assert concluded.decided_by == ("smallest (Other)" if accused else HYPOTHESIS)
         assert f"says {said}: It is small." in concluded.reasons[0 if said is Verdict.BACKDOORED else -1]
         assert began[:3] == ["search", "second opinion: shrink", "follow"]
 

@@ -41,6 +41,8 @@ def test_verdict_is_about_the_given_encoder_and_purification_about_the_delivered
     assert report.purification is not None
     assert (report.purification.verdict_before, report.purification.verdict) == (Verdict.BACKDOORED, Verdict.CLEAN)
     assert (report.purification.score_before, report.purification.score) == (0.97, 0.44)
+    assert (report.purification.threshold_before, report.purification.threshold) == (0.72, 0.72)
+    assert (report.purification.decided_by_before, report.purification.decided_by) == ("masked patch", "masked patch")
     assert report.purification.performed
 
 
