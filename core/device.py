@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import UsageError
+
+_PINNED_AT_MOST = 2**24
+"""Bytes of a tensor that is worth pinning; PyTorch keeps what was pinned once."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -45,6 +48,24 @@ def resolve_device(name: str) -> torch.device:
 def is_gpu(device: torch.device) -> bool:
     """Whether ``device`` is a GPU."""
     return device.type == "cuda"
+
+
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """``tensor`` on ``device``; the processor does not wait for a GPU to get there.
+
+    A plain ``to`` from ordinary memory does: PyTorch waits until the GPU has done all that it was given, at every batch
+    of indices and every drawn number. Memory that stays where it is can be copied when the GPU comes to it.
+    """
+    device = torch.device(device)
+    ordinary = tensor.device.type == "cpu" and not tensor.requires_grad
+    if not is_gpu(device) or not ordinary or tensor.nbytes > _PINNED_AT_MOST:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_like(tensor: Tensor, model: Tensor) -> Tensor:
+    """``tensor`` with the type of ``model`` and on its device, as :func:`to_device` brings it there."""
+    return to_device(tensor.to(model.dtype), model.device)
 
 
 def numbered_gpu(number: int) -> torch.device:

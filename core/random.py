@@ -10,6 +10,8 @@ import hashlib
 import torch
 from torch import Tensor
 
+from core.device import to_device
+
 
 def derive_seed(seed: int, *keys: str | int) -> int:
     """A 63-bit seed from ``seed`` and ``keys``; the same on every machine."""
@@ -25,3 +27,8 @@ def generator(seed: int, *keys: str | int) -> torch.Generator:
 def batch_indices(total: int, size: int, seed: int, *keys: str | int) -> Tensor:
     """``min(size, total)`` distinct indices below ``total``, 1-D int64: batch k as a function of (seed, k)."""
     return torch.randperm(total, generator=generator(seed, *keys))[:size]
+
+
+def draw_batch(images: Tensor, size: int, seed: int, *keys: str | int) -> Tensor:
+    """``min(size, N)`` distinct rows of ``images`` ``[N, ...]``, by :func:`batch_indices`."""
+    return images[to_device(batch_indices(len(images), size, seed, *keys), images.device)]

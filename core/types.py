@@ -15,6 +15,8 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from core.device import to_device
+
 Images: TypeAlias = Tensor
 """``[B, 3, H, W]`` float in [0, 1], RGB, not normalised."""
 
@@ -113,7 +115,7 @@ class ImageSet:
 
     def batch(self, indices: Tensor | slice, device: torch.device | str = "cpu") -> Images:
         """The chosen images as float in [0, 1], ``[B, 3, H, W]``, on ``device``."""
-        return self.pixels[indices].to(device).float().div_(255)
+        return to_device(self.pixels[indices], device).float().div_(255)
 
     def subset(self, indices: Tensor) -> ImageSet:
         """The images at ``indices`` (1-D int64) as a set of their own; the digest names the parent and the choice."""

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from core.attacks.planting import BackdooredEncoder, PlantingConfig, StepFeatures, plant, reference_and_utility
+from core.device import to_like
 from core.ops.sliced_wasserstein import random_directions, sliced_wasserstein
 from core.random import generator
 from core.run import Run
@@ -83,9 +84,8 @@ def backdoor(
         if step < config.first_stage * config.steps:
             return total + 2 * imbalance, losses
         _adapt(carried, losses, config, step)
-        directions = random_directions(
-            features.clean.shape[1], config.projections, generator(seed, "DRUPE directions", step)
-        ).to(features.clean)
+        random = generator(seed, "DRUPE directions", step)
+        directions = to_like(random_directions(features.clean.shape[1], config.projections, random), features.clean)
         distance = sliced_wasserstein(features.triggered, features.clean, directions)
         deviation = features.clean.detach().std().clamp_min(1e-6)
         spread = imbalance + mean_pairwise_cosine(features.triggered)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core.cleansing.clustering import Clustering
 from core.cleansing.forward import Reader
+from core.device import to_device
 from core.ops.kmeans import assign
 from core.ops.windows import paste
 from core.random import generator
@@ -73,7 +74,9 @@ class FlipTest:
         order = torch.argsort(early.into, descending=True, stable=True)[: math.ceil(finalists * len(patches))]
         chosen = order[early.into[order] > 0]  # what has moved nothing so far is not worth another look
         late = self._part(
-            patches[chosen.to(patches.device)], targets[chosen.to(targets.device)], slice(first, len(self))
+            patches[to_device(chosen, patches.device)],
+            targets[to_device(chosen, targets.device)],
+            slice(first, len(self)),
         )
         share = first / len(self)
         into, changed, seen = early.into.clone(), early.changed.clone(), early.seen.clone()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from core.device import to_device
 from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
 from core.types import Images
 
@@ -54,9 +55,9 @@ def stamp_random(images: Images, box: PatchBox, zoom: tuple[float, float], rando
     grid = grid * (2 / box.pixels.shape[-1]) - 1
     device = images.device
     painted = functional.grid_sample(
-        box.pixels[number.to(device)], grid.to(device), padding_mode="border", align_corners=False
+        box.pixels[to_device(number, device)], to_device(grid, device), padding_mode="border", align_corners=False
     )
-    inside = (inside_rows[:, :, None] & inside_columns[:, None, :]).to(device)
+    inside = to_device(inside_rows[:, :, None] & inside_columns[:, None, :], device)
     return torch.where(inside[:, None], painted, images)
 
 
@@ -73,5 +74,5 @@ def training_batch(
     fp32: every image once with a patch and once without, so that only the patch tells the classes apart."""
     views = random_resized_crop(random_flip(images, random), random, scale=(crop, 1.0))
     both = torch.cat([stamp_random(views, box, zoom, random), views])
-    stamped = torch.cat([torch.ones(len(images)), torch.zeros(len(images))]).to(images.device)
+    stamped = to_device(torch.cat([torch.ones(len(images)), torch.zeros(len(images))]), images.device)
     return jitter_colours(both, random, ColourJitter()), stamped

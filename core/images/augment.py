@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from core.device import to_device, to_like
 from core.types import Images
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -38,7 +39,7 @@ class ColourJitter:
 def random_flip(images: Images, generator: torch.Generator, probability: float = 0.5) -> Images:
     """Mirror each image left to right with ``probability``."""
     flipped = torch.rand(len(images), generator=generator) < probability
-    return torch.where(flipped.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
+    return torch.where(to_device(flipped, images.device).view(-1, 1, 1, 1), images.flip(3), images)
 
 
 def random_resized_crop(
@@ -61,14 +62,14 @@ def random_resized_crop(
     y = (2 * torch.rand(count, generator=generator) - 1) * (1 - height)
     zero = torch.zeros(count)
     boxes = torch.stack([torch.stack([width, zero, x], 1), torch.stack([zero, height, y], 1)], 1)
-    grid = functional.affine_grid(boxes.to(images.device), list(images.shape), align_corners=False)
+    grid = functional.affine_grid(to_device(boxes, images.device), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
 
 
 def jitter_colours(images: Images, generator: torch.Generator, jitter: ColourJitter) -> Images:
     """Random brightness, contrast, saturation and hue, and sometimes greyscale, drawn for each image on its own."""
     matrix, contrast = _colour_change(len(images), generator, jitter)
-    matrix, contrast = matrix.to(images), contrast.to(images)
+    matrix, contrast = to_like(matrix, images), to_like(contrast, images)
     flat = images.flatten(2)
     coloured = torch.baddbmm((1 - contrast) * _mean_grey(images, contrast), matrix * contrast, flat)
     return coloured.clamp(0, 1).view_as(images)
@@ -92,23 +93,24 @@ def gaussian_blur(
     widths = torch.empty(count).uniform_(*sigma, generator=generator)
     position = torch.arange(-radius, radius + 1)
     kernels = torch.exp(-position.square() / (2 * widths[:, None].square()))
-    kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(channels, 0).to(images)
+    kernels = to_like((kernels / kernels.sum(1, keepdim=True)).repeat_interleave(channels, 0), images)
     # Every image has a kernel of its own: images and channels become groups of one convolution, rows then columns.
     flat = functional.pad(images.reshape(1, count * channels, height, width), [radius] * 4, mode="reflect")
     rows = functional.conv2d(flat, kernels[:, None, None, :], groups=count * channels)
     both = functional.conv2d(rows, kernels[:, None, :, None], groups=count * channels)
-    return torch.where(blurred.to(images.device).view(-1, 1, 1, 1), both.view_as(images), images)
+    return torch.where(to_device(blurred, images.device).view(-1, 1, 1, 1), both.view_as(images), images)
 
 
 def solarise(images: Images, generator: torch.Generator, probability: float, threshold: float = 0.5) -> Images:
     """With ``probability``, invert an image's pixels that are at least ``threshold`` bright."""
-    chosen = (torch.rand(len(images), generator=generator) < probability).to(images.device).view(-1, 1, 1, 1)
+    drawn = torch.rand(len(images), generator=generator) < probability
+    chosen = to_device(drawn, images.device).view(-1, 1, 1, 1)
     return torch.where(chosen & (images >= threshold), 1 - images, images)
 
 
 def _mean_grey(images: Images, like: Tensor) -> Tensor:
     """The mean luma of each image, ``[B, 1, 1]``: what a loss of contrast fades to."""
-    luma = torch.tensor(_LUMA).to(images)
+    luma = to_like(torch.tensor(_LUMA), images)
     return (images.mean((2, 3)) @ luma).view(like.shape)
 
 

@@ -8,12 +8,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from core.device import to_like
+
 
 def inverse_dct(coefficients: Tensor) -> Tensor:
     """Pixels ``[..., H, W]`` of orthonormal DCT-II ``coefficients`` ``[..., H, W]``; gradients flow."""
     height, width = coefficients.shape[-2:]
-    rows = _basis(height).to(coefficients)
-    columns = _basis(width).to(coefficients)
+    rows = to_like(_basis(height), coefficients)
+    columns = to_like(_basis(width), coefficients)
     return rows.T @ coefficients @ columns
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from core.device import to_device
+
 
 def window_sums(maps: Tensor, side: int) -> Tensor:
     """The sum in every ``side`` x ``side`` window of ``maps`` ``[N, H, W]``: ``[N, H - side + 1, W - side + 1]``.
@@ -43,6 +45,6 @@ def paste(images: Tensor, patches: Tensor, top: Tensor, left: Tensor) -> Tensor:
 def _pixel_index(images: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
     """Positions ``[N, side * side]`` of the windows' pixels in flattened images."""
     steps = torch.arange(side, device=images.device)
-    rows = top.to(images.device)[:, None, None] + steps[:, None]
-    columns = left.to(images.device)[:, None, None] + steps
+    rows = to_device(top, images.device)[:, None, None] + steps[:, None]
+    columns = to_device(left, images.device)[:, None, None] + steps
     return (rows * images.shape[3] + columns).flatten(1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from core.random import batch_indices, generator
+from core.random import draw_batch, generator
 from core.recovery.forward import features_of
 from core.recovery.hypotheses import Hypothesis
 from core.run import Run
@@ -52,7 +52,7 @@ def ascend(
     optimiser = torch.optim.Adam(triggers.parameters(), lr=learning_rate, betas=(0.5, 0.9))
     state = TrainingState({"triggers": triggers}, optimiser)
     for step in run.steps(stage, steps, state=state):
-        chosen = images[batch_indices(len(images), batch_size, seed, stage, step)]
+        chosen = draw_batch(images, batch_size, seed, stage, step)
         stamped = torch.cat([h.stamp(raw, chosen) for h, raw in zip(hypotheses, triggers.raw, strict=True)])
         values = objective(features_of(encoder, stamped).view(len(hypotheses), len(chosen), -1))
         optimiser.zero_grad(set_to_none=True)

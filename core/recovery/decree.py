@@ -26,7 +26,7 @@ from torch import Tensor
 
 from core.config import MethodConfig
 from core.ops.cosine import pairwise_similarity
-from core.random import batch_indices, generator
+from core.random import draw_batch, generator
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import features_in_chunks, features_of, frozen
 from core.recovery.soundness import clean_similarity, why_unsound
@@ -100,7 +100,7 @@ def shrink(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfig, 
             if mask.finished(per_epoch, config):
                 break
             mask.begin_epoch(epoch)
-        chosen = images[batch_indices(len(images), config.batch_size, seed, STAGE, step)]
+        chosen = draw_batch(images, config.batch_size, seed, STAGE, step)
         m, p = mask.current()
         similarity = pairwise_similarity(features_of(encoder, chosen + m * (p - chosen)))
         mask.optimiser.zero_grad(set_to_none=True)

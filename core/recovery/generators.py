@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
+from core.device import to_like
+
 MAX_GRID = 64
 """Generators paint on a grid of at most this many places a side, enlarged to the canvas: a 224-pixel output layer would
 have a hundred million weights, and single-pixel noise at that size is no trigger that survives resizing."""
@@ -43,7 +45,7 @@ class TriggerGenerators(nn.Module):
 
     def noise(self, batch: int, generator: torch.Generator) -> Tensor:
         """z ~ U[-1/2, 1/2], ``[n, batch, noise_dim]``; z = 0 is each generator's central trigger."""
-        return (torch.rand(self.count, batch, self.noise_dim, generator=generator) - 0.5).to(self.bias)
+        return to_like(torch.rand(self.count, batch, self.noise_dim, generator=generator) - 0.5, self.bias)
 
     def grid_values(self, z: Tensor) -> Tensor:
         """Raw triggers on the grid, ``[n, B, C * h * w]``: what the statistics networks look at."""

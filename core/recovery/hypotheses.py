@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from core.device import to_like
 from core.ops.dct import inverse_dct
 from core.ops.masks import mask_with_budget
 from core.triggers import AdditiveTrigger, MaskedTrigger
@@ -163,7 +164,7 @@ class WindowPattern(_OnPixels):
         return mask
 
     def stamp(self, raw: Tensor, images: Images) -> Images:
-        mask = self.mask(*raw.shape[-2:]).to(raw)
+        mask = to_like(self.mask(*raw.shape[-2:]), raw)
         return images + mask * (torch.sigmoid(2 * raw) - images)
 
     def trigger(self, raw: Tensor, image_size: tuple[int, int]) -> MaskedTrigger:

@@ -17,7 +17,7 @@ from torch import Tensor
 from core.errors import AuditFailed
 from core.ops.cosine import pairwise_similarity
 from core.ops.mutual_information import StatisticsNetworks
-from core.random import batch_indices, generator
+from core.random import draw_batch, generator
 from core.recovery.forward import features_in_chunks, features_of
 from core.recovery.generators import TriggerGenerators
 from core.recovery.hypotheses import Hypothesis
@@ -77,7 +77,7 @@ def search(
     thresholds = torch.tensor(settings.thresholds, device=encoder.device)
     for step in run.steps(stage, settings.steps, state=state):
         _anneal(optimiser, step / settings.steps)
-        chosen = images[batch_indices(len(images), settings.batch_size, seed, stage, step)]
+        chosen = draw_batch(images, settings.batch_size, seed, stage, step)
         values, z = _draw(generators, settings, len(chosen), generator(seed, stage, "noise", step))
         stamped = hypothesis.stamp(generators.to_images(values), chosen)
         similarity = pairwise_similarity(features_of(encoder, stamped.flatten(0, 1)).view(*stamped.shape[:2], -1))

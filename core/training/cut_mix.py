@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.device import to_device
 from core.types import Images
 
 
@@ -30,7 +31,7 @@ def cut_mix(images: Images, random: torch.Generator) -> tuple[Images, Mixture]:
     height, width = images.shape[2:]
     share = float(torch.rand((), generator=random))
     share = max(share, 1 - share)
-    partner = torch.randperm(len(images), generator=random).to(images.device)
+    partner = to_device(torch.randperm(len(images), generator=random), images.device)
     side = math.sqrt(1 - share)
     row, column = (float(torch.rand((), generator=random)) * extent for extent in (height, width))
     top, bottom = (_within(row + sign * side * height / 2, height) for sign in (-1, 1))

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from core.device import mixed_precision
+from core.device import mixed_precision, to_device
 from core.training.config import TrainingConfig
 from core.training.cut_mix import Mixture, compare_mixed
 from core.training.heads import ProjectionHead
@@ -102,7 +102,7 @@ class Moco(Objective):
     @torch.no_grad()
     def _keys(self, images: Images, random: torch.Generator) -> Tensor:
         """Unit keys ``[B, d]``, each normalised with the batch statistics of the random group it falls into."""
-        order = torch.randperm(len(images), generator=random).to(images.device)
+        order = to_device(torch.randperm(len(images), generator=random), images.device)
         groups = images[order].chunk(min(self._config.batch_norm_groups, max(1, len(images) // 2)))
         with mixed_precision(images.device, self):
             keys = [

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from core.device import to_like
 from core.types import Images
 
 
@@ -16,7 +17,7 @@ class AdditiveTrigger:
     delta: Tensor
 
     def __call__(self, images: Images) -> Images:
-        return (images + self.delta.to(images)).clamp(0, 1)
+        return (images + to_like(self.delta, images)).clamp(0, 1)
 
     def area(self) -> float:
         """Fraction of pixels that change by at least half a grey level in some channel."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from core.device import to_like
 from core.types import Images
 
 
@@ -17,7 +18,7 @@ class BlendedTrigger:
     pattern: Tensor
 
     def __call__(self, images: Images) -> Images:
-        return (1 - self.alpha) * images + self.alpha * self.pattern.to(images)
+        return (1 - self.alpha) * images + self.alpha * to_like(self.pattern, images)
 
     def area(self) -> float:
         return 1.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from core.device import to_like
 from core.types import Images
 
 
@@ -17,8 +18,8 @@ class MaskedTrigger:
     pattern: Tensor
 
     def __call__(self, images: Images) -> Images:
-        mask = self.mask.to(images)
-        return images + mask * (self.pattern.to(images) - images)
+        mask = to_like(self.mask, images)
+        return images + mask * (to_like(self.pattern, images) - images)
 
     def area(self) -> float:
         """Mean of the mask: DECREE's P-L1 (field: ``||m||_1`` over its largest possible value)."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from core.device import mixed_precision
 from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
-from core.random import batch_indices, generator
+from core.random import draw_batch, generator
 from core.run import Run
 from core.training.loss_history import LossHistory
 from core.training.state import TrainingState
@@ -64,7 +64,7 @@ def train_on_clean(
         if progress.stopped:
             break
         warm_then_cosine(state.optimiser, config.learning_rate, step, config.steps)
-        chosen = images[batch_indices(len(images), config.batch_size, seed, stage, step)]
+        chosen = draw_batch(images, config.batch_size, seed, stage, step)
         loss = objective(chosen, generator(seed, stage, "draw", step))
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()

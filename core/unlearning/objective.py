@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from core.device import to_like
 from core.ops.cosine import paired_similarity, unit
 from core.ops.sliced_wasserstein import random_directions, sliced_wasserstein
 from core.types import Features
@@ -66,7 +67,7 @@ def sliced_distance(features: int, projections: int, random: torch.Generator, li
 
     Of unit features times sqrt(D): raw ones would make alpha and beta depend on an encoder's feature norm.
     """
-    directions = random_directions(features, projections, random).to(like)
+    directions = to_like(random_directions(features, projections, random), like)
     scale = math.sqrt(features)
 
     def distance(first: Features, second: Features) -> Tensor:

@@ -34,9 +34,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from core.device import mixed_precision
+from core.device import mixed_precision, to_device
 from core.images.augment import random_flip, random_resized_crop
-from core.random import batch_indices, generator
+from core.random import draw_batch, generator
 from core.run import Run
 from core.training.loss_history import LossHistory
 from core.training.state import TrainingState
@@ -171,9 +171,9 @@ def unlearn(
             rate = config.learning_rate * 0.5**progress.guard.retreats
             warm_then_cosine(state.optimiser, rate, step, config.steps)
             random = generator(seed, STAGE, "draw", step)
-            clean = _view(train[batch_indices(len(train), config.batch_size, seed, STAGE, step)], config, random)
+            clean = _view(draw_batch(train, config.batch_size, seed, STAGE, step), config, random)
             stamped = stamp_each(clean, triggers, progress.weights, config.jitter, random)
-            led_to = leads[stamped.which.to(leads.device)]
+            led_to = leads[to_device(stamped.which, leads.device)]
             own = own_share(step / config.steps, config.lead_in)
             loss = _loss(student, teacher, clean, stamped.images, led_to, own, config, random)
             if stages:

@@ -14,7 +14,7 @@ from torch import nn
 from core.device import mixed_precision
 from core.images.augment import random_flip, random_resized_crop
 from core.ops.nt_xent import nt_xent
-from core.random import batch_indices, generator
+from core.random import draw_batch, generator
 from core.run import Run
 from core.training.state import TrainingState
 from core.types import Encoder, Images
@@ -39,7 +39,7 @@ def _fine_tune(teacher: Encoder, images: Images, steps: int, batch_size: int, ru
     optimiser = torch.optim.SGD(weights, lr=1e-3, momentum=0.9)
     state = TrainingState({"teacher": teacher}, optimiser)
     for step in run.steps(TEACHER_STAGE, steps, state=state):
-        chosen = images[batch_indices(len(images), batch_size, seed, TEACHER_STAGE, step)]
+        chosen = draw_batch(images, batch_size, seed, TEACHER_STAGE, step)
         random = generator(seed, TEACHER_STAGE, "views", step)
         views = [random_resized_crop(random_flip(chosen, random), random, scale=(0.2, 1.0)) for _ in range(2)]
         with mixed_precision(teacher.device, teacher):
