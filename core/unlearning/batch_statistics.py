@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
 from core.types import Encoder, Images
+from core.unlearning.utility import HeldBack
+
+
+def statistics_gap(encoder: Encoder, images: Images, held_back: HeldBack, batch_size: int) -> float:
+    """How far clean features move (1 - mean cosine, on held-back images) once BatchNorm's statistics are those of
+    ``images`` ``[N, 3, H, W]``: little where these are like what ``encoder`` was trained on, whatever the encoder."""
+    copied = copy.deepcopy(encoder).eval()
+    clean_statistics(copied, images, batch_size)
+    return held_back.utility(copied).drift
 
 
 @torch.no_grad()
