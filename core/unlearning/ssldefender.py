@@ -22,7 +22,7 @@ Deviations from the paper, each a parameter (preset ``paper`` restores the print
 * On clean images the student is also held to the teacher's feature maps (``map_weight``): a feature is one vector, and
   a few hundred of them say little about what the network is to stay.
 * BatchNorm's statistics are taken anew from clean images in the end: during training half of every batch is triggered.
-  Where clean images are unlike those that the encoder was trained on, BatchNorm is left alone (``statistics_limit``).
+  Where clean images are unlike those that the encoder was trained on, BatchNorm is left alone (``batch_statistics``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from core.run import Run
 from core.training.loss_history import LossHistory
 from core.training.state import TrainingState
 from core.types import Encoder, Features, Images, ImageSet, Trigger
-from core.unlearning.batch_statistics import clean_statistics, statistics_gap
+from core.unlearning.batch_statistics import clean_statistics, why_unlike
 from core.unlearning.clean_training import warm_then_cosine
 from core.unlearning.feature_maps import map_gap
 from core.unlearning.objective import beyond, goal_of, own_share, paired_distance, sliced_distance
@@ -118,14 +118,9 @@ class UnlearningConfig(GuardedConfig):
         "The paper fine-tunes and gives no recipe.",
     )
     train_batch_norm: bool = Field(
-        True, description="Let BatchNorm's statistics and weights follow. The paper does not say."
-    )
-    statistics_limit: float = Field(
-        0.1,
-        ge=0,
-        le=2,
-        description="BatchNorm is left alone where the statistics of the clean images move their features further (1 - "
-        "cosine): they are unlike those that the encoder was trained on. In no paper.",
+        True,
+        description="Let BatchNorm's statistics and weights follow, unless the clean images are unlike those that the "
+        "encoder was trained on. The paper does not say.",
     )
     jitter: int = Field(1, ge=0, le=16, description="Pixels by which a trigger is moved at random. Not in the paper.")
     crop: float = Field(
@@ -167,8 +162,8 @@ def unlearn(
     train, held_back = hold_back(images, encoder.device, seed)
     teacher = fine_tuned_teacher(encoder, train, config.teacher_steps, config.batch_size, run, seed=seed)
     measured = HeldBack(encoder, held_back, triggers)
-    gap = statistics_gap(encoder, train, measured, config.batch_size) if config.train_batch_norm else 0.0
-    train_batch_norm = config.train_batch_norm and gap <= config.statistics_limit
+    unlike = why_unlike(encoder, train, measured, config.batch_size) if config.train_batch_norm else None
+    train_batch_norm = config.train_batch_norm and unlike is None
     student = _student(encoder, train_batch_norm=train_batch_norm)
     state = TrainingState({"student": student}, _optimiser(student, config))
     progress = _Progress(state, UtilityGuard(measured, student, config), torch.ones(len(triggers)))
@@ -199,12 +194,7 @@ def unlearn(
                     run.log(loss=progress.losses.values[-1])
     if train_batch_norm and not progress.guard.stopped:
         clean_statistics(student, train, config.batch_size)
-    notes = progress.guard.settle()
-    if gap > config.statistics_limit:
-        notes += (
-            f"BatchNorm was left as it is: with the statistics of these clean images their features move by {gap:.2f}, "
-            f"more than {config.statistics_limit:g}. They are unlike those that the encoder was trained on.",
-        )
+    notes = (*progress.guard.settle(), *(() if unlike is None else (unlike,)))
     student = student.requires_grad_(False).eval()
     return measured.result(student, tuple(progress.losses.values), notes)
 
