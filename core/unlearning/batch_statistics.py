@@ -25,13 +25,13 @@ def statistics_gap(encoder: Encoder, images: Images, held_back: HeldBack, batch_
 
 def why_unlike(encoder: Encoder, images: Images, held_back: HeldBack, batch_size: int) -> str | None:
     """A sentence for the report where clean ``images`` are unlike those that ``encoder`` was trained on, so that
-    BatchNorm must not learn from them; None where they are not."""
+    BatchNorm's must not follow them; None where they are not."""
     gap = statistics_gap(encoder, images, held_back, batch_size)
     if gap < UNLIKE:
         return None
     return (
-        "BatchNorm was left as it is: the clean images are unlike those that the encoder was trained on. Their "
-        f"statistics move features by {gap:.2f} (1 - cosine), where less than {UNLIKE} is usual."
+        "BatchNorm's statistics were left as they are: the clean images are unlike those that the encoder was trained "
+        f"on, and theirs would move features by {gap:.2f} (1 - cosine), where less than {UNLIKE} is usual."
     )
 
 

@@ -1,10 +1,17 @@
 """BatchNorm's statistics from clean images, and nothing else changed."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from torch import nn
 
-from core.types import Encoder
-from core.unlearning.batch_statistics import clean_statistics
+from core.run import QuietRun
+from core.types import Encoder, ImageSet
+from core.unlearning.batch_statistics import clean_statistics, why_unlike
+from core.unlearning.ssldefender import UnlearningConfig, unlearn
+from core.unlearning.utility import HeldBack, hold_back
+from tests.planted import planted_images, planted_patch
 
 
 def encoder(*layers: nn.Module) -> Encoder:
@@ -42,3 +49,42 @@ def test_a_network_without_such_layers_stays_as_it_is() -> None:
     before = made(torch.ones(2, 3, 8, 8))
     clean_statistics(made, torch.rand(4, 3, 8, 8), 2)
     assert torch.equal(made(torch.ones(2, 3, 8, 8)), before)
+
+
+def unlike_images(count: int) -> ImageSet:
+    """The planted encoder's images, inside out: bright where those are dark."""
+    images = planted_images(count)
+    return replace(images, pixels=255 - images.pixels)
+
+
+@pytest.mark.parametrize(("images", "unlike"), [(planted_images(96), False), (unlike_images(96), True)])
+def test_images_of_another_kind_are_told_by_their_statistics(images: ImageSet, unlike: bool) -> None:
+    subject = planted_patch().encoder
+    train, held_back = hold_back(images, subject.device, 0)
+    before = weights_of(subject)
+    said = why_unlike(subject, train, HeldBack(subject, held_back, []), 32)
+    assert (said is not None) == unlike and (said is None or "unlike those" in said)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(subject).items())
+
+
+def test_a_network_without_such_layers_finds_no_images_unlike() -> None:
+    made = encoder(nn.Conv2d(3, 3, 1))
+    images = torch.rand(40, 3, 8, 8)
+    assert why_unlike(made, images, HeldBack(made, images, []), 8) is None
+
+
+@pytest.mark.parametrize(("images", "unlike"), [(planted_images(96), False), (unlike_images(96), True)])
+def test_statistics_are_learnt_from_images_of_the_encoders_own_kind_only(images: ImageSet, unlike: bool) -> None:
+    planted = planted_patch()
+    config = UnlearningConfig(steps=5, batch_size=32, jitter=0, learning_rate=0.01)
+    result = unlearn(planted.encoder, images, [planted.trigger], config, QuietRun(), seed=0)
+    before, after = weights_of(planted.encoder), weights_of(result.student)
+    norms = {name for name, module in planted.encoder.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    statistics = [name for name in before if name.rpartition(".")[0] in norms and ".running" in name]
+    assert statistics and all(torch.equal(before[name], after[name]) for name in statistics) == unlike
+    assert any(not torch.equal(before[name], after[name]) for name in before if name not in statistics)
+    assert any("statistics were left as they are" in note for note in result.notes) == unlike
+
+
+def weights_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
