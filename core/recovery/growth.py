@@ -66,17 +66,17 @@ def growth_row(
     half: float,
     clean: float,
     null: Null,
-    usual: float,
+    most: float,
     alarm: float,
     doubt: float,
 ) -> HypothesisResult | None:
     """``scores`` (similarities at full strength, best first) against what ``half``, the best at half strength, leads
-    one to expect. ``alarm`` and ``doubt`` are probabilities of a clean encoder; ``usual`` is the x that full strength
-    has on clean encoders. None where there is no growth to speak of, or where it leads to no more than that: nothing
-    was switched on then, and the response of a purified encoder, which is all but gone, grows in any way.
+    one to expect. ``alarm`` and ``doubt`` are probabilities of a clean encoder; ``most`` is the largest x
+    that full strength has on a clean one. None where there is no growth to speak of, or where it leads to no more than
+    that: nothing was switched on then, and the response of a purified encoder, which is all but gone, grows in any way.
     """
     seen = growth(scores[0], half, clean)
-    if seen is None or remaining_gap(scores[0], clean) < usual:
+    if seen is None or remaining_gap(scores[0], clean) < most:
         return None
     weak = remaining_gap(half, clean)
 

@@ -176,7 +176,7 @@ def _rows(searched: Searched, yardstick: Yardstick, config: SSLDefenderConfig) -
     if null is not None:
         full, half = _similarities(searched.additive), searched.half.similarity
         pattern = pattern_of(config)
-        grown = growth_row(pattern, full, half, searched.floor, null, yardstick.null(pattern.name).mean, ALARM, DOUBT)
+        grown = growth_row(pattern, full, half, searched.floor, null, yardstick.most(pattern.name), ALARM, DOUBT)
         rows += [] if grown is None else [grown]
     return tuple(rows)
 

@@ -35,6 +35,11 @@ class Yardstick:
         others = [null for name in sorted(names) if (null := self.band.null(name, self.family)) is not None]
         return max(others, key=lambda null: null.limit(0.01))
 
+    def most(self, hypothesis: str) -> float:
+        """The largest x that a clean encoder of any family has with triggers of this kind."""
+        seen = [one.scores[hypothesis] for one in self.band.observed if hypothesis in one.scores]
+        return max(seen, default=self.null(hypothesis).mean)
+
     def growth(self) -> Null | None:
         """How much clean encoders' response grows with the strength; None where the band does not say."""
         return growth_null(self.family, self.band.observed)

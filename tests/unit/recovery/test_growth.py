@@ -15,7 +15,7 @@ from core.types import Verdict
 
 CLEAN = 0.4
 PATTERN = AdditivePattern(12 / 255)
-USUAL = 0.35
+MOST = 0.35
 NULL = Null(2.0, 0.1, 5, 4, own_family=True, source="5 clean encoders of a kind", prior=0.15)
 
 
@@ -25,7 +25,7 @@ def at(x: float) -> float:
 
 def row(full: float, half: float):
     """The row for these x."""
-    return growth_row(PATTERN, [at(full), at(full / 2)], at(half), CLEAN, NULL, USUAL, ALARM, DOUBT)
+    return growth_row(PATTERN, [at(full), at(full / 2)], at(half), CLEAN, NULL, MOST, ALARM, DOUBT)
 
 
 def test_growth_is_how_often_the_response_doubles() -> None:
@@ -41,8 +41,8 @@ def test_what_hardly_acts_is_not_compared(full: float, half: float) -> None:
 
 
 def test_what_reaches_no_more_than_on_clean_encoders_has_switched_nothing_on() -> None:
-    assert row(USUAL - 0.01, 0.02) is None
-    assert row(USUAL + 0.01, 0.02) is not None
+    assert row(MOST - 0.01, 0.02) is None
+    assert row(MOST + 0.01, 0.02) is not None
 
 
 def test_the_threshold_is_what_half_the_strength_leads_one_to_expect() -> None:

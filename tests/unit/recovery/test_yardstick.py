@@ -64,3 +64,11 @@ def test_doubt_about_a_stranger_is_put_to_nobody() -> None:
     assert wants_another(found) and not wants_another(replace(found, stranger=True))
     abroad = replace(found, calibrated=False)
     assert needs_surrogate(abroad) and not needs_surrogate(replace(abroad, stranger=True))
+
+
+def test_the_most_that_clean_encoders_do_is_that_of_any_family() -> None:
+    strong = replace(OBSERVED[-1], scores={**OBSERVED[-1].scores, PATTERN: 0.9})
+    yardstick = replace(YARDSTICK, band=replace(YARDSTICK.band, observed=(*OBSERVED[:-1], strong)))
+    assert yardstick.most(PATTERN) == 0.9
+    assert yardstick.most("mask") == 2.5
+    assert yardstick.most("searched with other bounds") == yardstick.null("searched with other bounds").mean
