@@ -27,8 +27,9 @@ NO_FAMILY = ""
 def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence[Observation]) -> Detection:
     """``found`` with thresholds from ``surrogate``, the same detection on a purified copy of the suspect.
 
-    Where the copy cannot serve, the verdict is left as it is, or ``inconclusive`` if it was clean or the copy still
-    acts backdoored.
+    Where the copy cannot serve, nothing settles whether the score is that of a backdoor or of this kind of encoder, and
+    the verdict is ``inconclusive``. Were a backdoor still in it, unlearning would have failed on what it does away with
+    as a rule; what no unlearning does away with is rather the encoder's nature.
     """
     assert found.clean_similarity is not None
     if surrogate.clean_similarity is None or not surrogate.hypotheses:
@@ -68,6 +69,8 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
 
 
 def _unusable(found: Detection, why: str) -> Detection:
-    note = f"A purified copy of it could not serve as a yardstick: {why}."
-    verdict = Verdict.INCONCLUSIVE if found.verdict is Verdict.CLEAN else found.verdict
-    return replace(found, verdict=verdict, reasons=(*found.reasons, note))
+    note = (
+        f"A purified copy of it could not serve as a yardstick: {why}. So nothing settles whether such scores are a "
+        "backdoor's or usual for encoders of its kind."
+    )
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reasons=(*found.reasons, note))

@@ -39,12 +39,12 @@ def test_the_distance_to_the_copy_decides(suspect: float, copy: float, verdict: 
     assert judged.hypotheses[0].null == SOURCE and SOURCE in judged.reasons[0]
 
 
-def test_a_copy_that_still_acts_backdoored_proves_no_innocence() -> None:
-    """Suspect and copy agree, because unlearning failed."""
-    before = found(5.5)
-    judged = against_surrogate(before, found(5.4), OBSERVED)
-    assert judged.verdict is before.verdict is not Verdict.CLEAN
-    assert "still scores more" in judged.reasons[-1] and not judged.calibrated
+@pytest.mark.parametrize("verdict", [Verdict.BACKDOORED, Verdict.CLEAN])
+def test_a_copy_that_still_acts_backdoored_proves_neither_guilt_nor_innocence(verdict: Verdict) -> None:
+    """Suspect and copy agree, because unlearning failed: on a backdoor, or on what such encoders are like."""
+    judged = against_surrogate(replace(found(5.5), verdict=verdict), found(5.4), OBSERVED)
+    assert judged.verdict is Verdict.INCONCLUSIVE and not judged.calibrated
+    assert "still scores more" in judged.reasons[-1] and "nothing settles" in judged.reasons[-1]
 
 
 def test_a_copy_of_which_nothing_can_be_said_leaves_no_clean_verdict() -> None:
