@@ -60,7 +60,7 @@ def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     ordinary = tensor.device.type == "cpu" and not tensor.requires_grad
     if not is_gpu(device) or not ordinary or tensor.nbytes > _PINNED_AT_MOST:
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def to_like(tensor: Tensor, model: Tensor) -> Tensor:

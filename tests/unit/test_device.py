@@ -17,6 +17,7 @@ SENT = {
     "transposed": torch.arange(6.0).view(2, 3).T,
     "number": torch.tensor(2.5, dtype=torch.float64),
     "nothing": torch.empty(0, 3),
+    "expanded": torch.tensor(1.5).expand(2, 3),
     "learnt": torch.ones(3, requires_grad=True),
 }
 
