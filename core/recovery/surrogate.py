@@ -16,12 +16,16 @@ from dataclasses import replace
 
 from core.recovery.detection import Detection, HypothesisResult
 from core.recovery.nulls import PRIOR_DEVIATION, Null, Observation, null_for, remaining_gap, scatter
-from core.recovery.verdict import DOUBT, compared, judge_hypotheses
+from core.recovery.verdict import ALARM, DOUBT, compared, judge_hypotheses
 from core.types import Verdict
 
 SOURCE = "a purified copy of itself"
 NO_FAMILY = ""
 """A family that no encoder is of: the null of all families together."""
+
+BEYOND_DOUBT = 3.0
+"""How far beyond the limit of all families x is from there on: the gap that is left to 1 is a twentieth of the limit's.
+Measured: 1.7 at most on clean encoders, .8 to 2.5 on planted patches, 3.9 and more on patterns over the whole image."""
 
 
 def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence[Observation]) -> Detection:
@@ -29,11 +33,12 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
 
     Where the copy cannot serve, nothing settles whether the score is that of a backdoor or of this kind of encoder, and
     the verdict is ``inconclusive``. Were a backdoor still in it, unlearning would have failed on what it does away with
-    as a rule; what no unlearning does away with is rather the encoder's nature.
+    as a rule; what no unlearning does away with is rather the encoder's nature. Only a score beyond all that is known
+    of clean encoders (``BEYOND_DOUBT``) needs no copy.
     """
     assert found.clean_similarity is not None
     if surrogate.clean_similarity is None or not surrogate.hypotheses:
-        return _unusable(found, "nothing could be concluded from the copy")
+        return _unusable(found, "nothing could be concluded from the copy", observed)
     # Triggers that blow features up prove nothing, in the suspect as little as in its copy.
     copies = {
         row.name: remaining_gap(row.sound[0], surrogate.clean_similarity) for row in surrogate.hypotheses if row.sound
@@ -47,12 +52,12 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
         if row.name not in copies or everywhere is None or not row.sound:
             continue
         if copies[row.name] > everywhere.limit(DOUBT):
-            return _unusable(found, f"the copy still scores more than clean encoders do ({row.name})")
+            return _unusable(found, f"the copy still scores more than clean encoders do ({row.name})", observed)
         deviation, degrees = scatter(row.name, observed) or (PRIOR_DEVIATION, 0)
         null = Null(copies[row.name], deviation, 1, degrees, own_family=True, source=SOURCE)
         rows.append(compared(row.name, row.sound, found.clean_similarity, null))
     if all(row.half is not None for row in rows):
-        return _unusable(found, "no kind of trigger has been measured on clean encoders")
+        return _unusable(found, "no kind of trigger has been measured on clean encoders", observed)
     judged = judge_hypotheses(rows)
     kept = tuple(reason for reason in found.reasons[1:] if "family" not in reason)
     return replace(
@@ -68,9 +73,20 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
     )
 
 
-def _unusable(found: Detection, why: str) -> Detection:
-    note = (
-        f"A purified copy of it could not serve as a yardstick: {why}. So nothing settles whether such scores are a "
-        "backdoor's or usual for encoders of its kind."
-    )
+def _unusable(found: Detection, why: str, observed: Sequence[Observation]) -> Detection:
+    note = f"A purified copy of it could not serve as a yardstick: {why}."
+    if found.verdict is Verdict.BACKDOORED and _is_beyond_doubt(found, observed):
+        return replace(found, reasons=(*found.reasons, note))
+    note += " So nothing settles whether such scores are a backdoor's or usual for encoders of its kind."
     return replace(found, verdict=Verdict.INCONCLUSIVE, reasons=(*found.reasons, note))
+
+
+def _is_beyond_doubt(found: Detection, observed: Sequence[Observation]) -> bool:
+    assert found.clean_similarity is not None
+    for row in found.hypotheses:
+        everywhere = null_for(row.name, NO_FAMILY, observed)
+        if row.half is None and row.sound and everywhere is not None:
+            x = remaining_gap(row.sound[0], found.clean_similarity)
+            if x >= everywhere.limit(ALARM) + BEYOND_DOUBT:
+                return True
+    return False

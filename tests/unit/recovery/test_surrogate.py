@@ -47,6 +47,16 @@ def test_a_copy_that_still_acts_backdoored_proves_neither_guilt_nor_innocence(ve
     assert "still scores more" in judged.reasons[-1] and "nothing settles" in judged.reasons[-1]
 
 
+def test_a_score_beyond_all_doubt_needs_no_copy() -> None:
+    judged = against_surrogate(found(9.0), found(8.9), OBSERVED)
+    assert judged.verdict is Verdict.BACKDOORED and not judged.calibrated
+    assert "could not serve" in judged.reasons[-1] and "nothing settles" not in judged.reasons[-1]
+    suspect = with_blown_up(3.3, 9.0)
+    assert against_surrogate(replace(suspect, verdict=Verdict.BACKDOORED), found(8.9), OBSERVED).verdict is (
+        Verdict.INCONCLUSIVE
+    )
+
+
 def test_a_copy_of_which_nothing_can_be_said_leaves_no_clean_verdict() -> None:
     collapsed = Detection("ssldefender", Verdict.INCONCLUSIVE, None, None, ("collapsed",))
     judged = against_surrogate(replace(found(3.6), verdict=Verdict.CLEAN), collapsed, OBSERVED)
