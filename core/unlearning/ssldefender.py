@@ -22,7 +22,7 @@ Deviations from the paper, each a parameter (preset ``paper`` restores the print
 * On clean images the student is also held to the teacher's feature maps (``map_weight``): a feature is one vector, and
   a few hundred of them say little about what the network is to stay.
 * BatchNorm's statistics are taken anew from clean images in the end: during training half of every batch is triggered.
-  Where clean images are unlike those that the encoder was trained on, its own are kept (``batch_statistics``).
+  Where those of the clean images differ much from the encoder's, its own are kept (``batch_statistics``).
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ class UnlearningConfig(GuardedConfig):
     )
     train_batch_norm: bool = Field(
         True,
-        description="Let BatchNorm's statistics follow, unless the clean images are unlike those that the encoder was "
-        "trained on. The paper does not say.",
+        description="Let BatchNorm's statistics follow, unless those of the clean images differ much from the "
+        "encoder's. The paper does not say.",
     )
     jitter: int = Field(1, ge=0, le=16, description="Pixels by which a trigger is moved at random. Not in the paper.")
     crop: float = Field(
