@@ -10,7 +10,7 @@ from torch import nn
 from core.types import Encoder, Images
 from core.unlearning.utility import HeldBack
 
-UNLIKE = 0.1
+MOST_GAP = 0.1
 """The gap from which on statistics are taken to be others. Measured, on CIFAR-10's encoders: up to .10 with 60 to 500
 images of CIFAR-10 or Tiny-ImageNet, from .13 on with traffic signs; on the demo's .04, and .19 once backdoored."""
 
@@ -23,16 +23,16 @@ def statistics_gap(encoder: Encoder, images: Images, held_back: HeldBack, batch_
     return held_back.utility(copied).drift
 
 
-def why_unlike(encoder: Encoder, images: Images, held_back: HeldBack, batch_size: int) -> str | None:
+def why_statistics_stay(encoder: Encoder, images: Images, held_back: HeldBack, batch_size: int) -> str | None:
     """A sentence for the report where clean ``images`` have other statistics than ``encoder``, so that these must not
     follow them; None where they agree. They differ where images are unlike those that the encoder was trained on, and
     where weights were tuned later with frozen statistics, as by some planted backdoors."""
     gap = statistics_gap(encoder, images, held_back, batch_size)
-    if gap < UNLIKE:
+    if gap < MOST_GAP:
         return None
     return (
         f"BatchNorm's statistics were left as they are: those of the clean images would move features by {gap:.2f} "
-        f"(1 - cosine), where less than {UNLIKE} is usual. Either the images are unlike those that the encoder was "
+        f"(1 - cosine), where less than {MOST_GAP} is usual. Either the images are unlike those that the encoder was "
         "trained on, or its weights were tuned since its statistics were taken."
     )
 

@@ -42,7 +42,7 @@ from core.run import Run
 from core.training.loss_history import LossHistory
 from core.training.state import TrainingState
 from core.types import Encoder, Features, Images, ImageSet, Trigger
-from core.unlearning.batch_statistics import clean_statistics, why_unlike
+from core.unlearning.batch_statistics import clean_statistics, why_statistics_stay
 from core.unlearning.clean_training import warm_then_cosine
 from core.unlearning.feature_maps import map_gap
 from core.unlearning.objective import beyond, goal_of, own_share, paired_distance, sliced_distance
@@ -162,8 +162,10 @@ def unlearn(
     train, held_back = hold_back(images, encoder.device, seed)
     teacher = fine_tuned_teacher(encoder, train, config.teacher_steps, config.batch_size, run, seed=seed)
     measured = HeldBack(encoder, held_back, triggers)
-    unlike = why_unlike(encoder, train, measured, config.batch_size) if config.train_batch_norm else None
-    train_batch_norm = config.train_batch_norm and unlike is None
+    why_they_stay = (
+        why_statistics_stay(encoder, train, measured, config.batch_size) if config.train_batch_norm else None
+    )
+    train_batch_norm = config.train_batch_norm and why_they_stay is None
     student = _student(encoder, train_batch_norm=train_batch_norm)
     state = TrainingState({"student": student}, _optimiser(student, config))
     progress = _Progress(state, UtilityGuard(measured, student, config), torch.ones(len(triggers)))
@@ -194,7 +196,7 @@ def unlearn(
                     run.log(loss=progress.losses.values[-1])
     if train_batch_norm and not progress.guard.stopped:
         clean_statistics(student, train, config.batch_size)
-    notes = (*progress.guard.settle(), *(() if unlike is None else (unlike,)))
+    notes = (*progress.guard.settle(), *(() if why_they_stay is None else (why_they_stay,)))
     student = student.requires_grad_(False).eval()
     return measured.result(student, tuple(progress.losses.values), notes)
 
