@@ -50,7 +50,7 @@ class DecreeConfig(MethodConfig):
     """Parameters of DECREE; 'official' is the published code for 32-pixel encoders."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"threshold": 0.1, "doubtful": 0.1, "max_epochs": 1000, "least_progress": 0.0}
+        "paper": {"threshold": 0.1, "doubtful": 0.1, "max_epochs": 1000, "least_progress": 0.0, "settled": 0.0}
     }
 
     threshold: float = Field(
@@ -69,6 +69,12 @@ class DecreeConfig(MethodConfig):
         ge=0,
         lt=1,
         description="A mask puts the end off only if it is smaller by this share. Official: 0.",
+    )
+    settled: float = Field(
+        0.75,
+        ge=0,
+        le=1,
+        description="Share of the threshold below which a mask need only stop shrinking for the search to end. Official: 0.",
     )
     weight_start: float = Field(1e-3, gt=0, description="lambda at the start. Official: 1e-3.")
     weight_floor: float = Field(1e-5, gt=0, description="Smallest lambda. Official: 1e-5.")
@@ -179,13 +185,15 @@ class _Mask:
         self.above, self.below = torch.where(above > 5, 0, above), torch.where(below > 5, 0, below)
 
     def finished(self, per_epoch: int, config: DecreeConfig) -> bool:
-        """Whether the last epoch succeeded on average and the mask has long not become smaller, although it was pushed.
+        """Whether the mask has long not become smaller, although it was pushed, and the last epoch succeeded on average.
 
         Steps alone do not show that: while lambda climbs from its floor, a mask that succeeds grows for longer than
-        the official patience, and an encoder with a large patch would be called clean.
+        the official patience, and an encoder with a large patch would be called clean. They do where the smallest mask
+        lies far below the threshold: what comes after can make it smaller still and can't change the verdict.
         """
-        succeeded = self.reached / per_epoch > config.success
-        return bool(succeeded & (self.stale > config.patience) & (self.lowered > 0))
+        pushed = (self.reached / per_epoch > config.success) & (self.lowered > 0)
+        settled = self.best_norm < config.settled * config.threshold
+        return bool((pushed | settled) & (self.stale > config.patience))
 
     def trigger(self) -> MaskedTrigger:
         best = self.best.float().cpu()

@@ -54,3 +54,24 @@ def test_a_mask_that_creeps_does_not_put_the_end_off_and_is_still_kept() -> None
     assert float(mask.best_norm) == pytest.approx(0.42)
     mask.remember(torch.tensor(0.999), torch.full((1, 32, 32), 0.39), pattern, DecreeConfig())
     assert float(mask.stale) == 0  # by more than a fifth of 0.5 in all
+
+
+@pytest.mark.parametrize(("norm", "ends"), [(0.037, True), (0.038, False)])
+def test_a_mask_far_below_the_threshold_ends_the_search_without_another_push(norm: float, ends: bool) -> None:
+    config = DecreeConfig()
+    assert config.settled * config.threshold == pytest.approx(0.0375)
+    mask = _Mask(planted_patch().encoder, config, 0)
+    pattern = torch.zeros(3, 32, 32)
+    for _ in range(config.patience + 1):
+        mask.remember(torch.tensor(0.999), torch.full((1, 32, 32), norm), pattern, config)
+    assert not mask.finished(1, config)  # it may still shrink
+    mask.remember(torch.tensor(0.5), torch.full((1, 32, 32), norm), pattern, config)
+    assert mask.finished(1, config) is ends
+
+
+def test_the_published_form_goes_on_however_small_the_mask() -> None:
+    published = DecreeConfig(**DecreeConfig.presets["paper"])
+    mask = _Mask(planted_patch().encoder, published, 0)
+    for _ in range(published.patience + 2):
+        mask.remember(torch.tensor(0.999), torch.full((1, 32, 32), 0.001), torch.zeros(3, 32, 32), published)
+    assert not mask.finished(1, published)
