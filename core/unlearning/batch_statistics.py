@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
+from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
 from core.types import Encoder, Images
 from core.unlearning.utility import HeldBack
 
 MOST_GAP = 0.1
 """The gap from which on statistics are taken to be others. Measured, on CIFAR-10's encoders: up to .10 with 60 to 500
 images of CIFAR-10 or Tiny-ImageNet, from .13 on with traffic signs; on the demo's .04, and .19 once backdoored."""
+VIEWS = 4
+"""Of each image, for statistics from views."""
+SMALLEST_CROP = 0.2
 
 
 def statistics_gap(encoder: Encoder, images: Images, held_back: HeldBack, batch_size: int) -> float:
@@ -38,9 +43,12 @@ def why_statistics_stay(encoder: Encoder, images: Images, held_back: HeldBack, b
 
 
 @torch.no_grad()
-def clean_statistics(encoder: Encoder, images: Images, batch_size: int) -> None:
+def clean_statistics(
+    encoder: Encoder, images: Images, batch_size: int, views: torch.Generator | None = None
+) -> None:
     """Set the running mean and variance of every BatchNorm layer of ``encoder`` to those of ``images`` ``[N, 3, H, W]``
-    and their mirror images, averaged over batches. In place; weights stay, and so does the mode of every layer."""
+    and their mirror images, averaged over batches; with ``views``, to those of random crops of them in other colours,
+    drawn from it. In place; weights stay, and so does the mode of every layer."""
     layers = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     layers = [layer for layer in layers if layer.track_running_stats]
     if not layers:
@@ -52,11 +60,26 @@ def clean_statistics(encoder: Encoder, images: Images, batch_size: int) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # every batch counts alike
         layer.train()
-    # Parts of equal size: a last batch of a few images would count as much as a full one.
-    parts = max(1, len(images) // batch_size)
-    for part in images.chunk(parts):
-        encoder(torch.cat([part, part.flip(3)]).contiguous(memory_format=torch.channels_last))
+    for batch in _mirrored(images, batch_size) if views is None else _views(images, batch_size, views):
+        encoder(batch.contiguous(memory_format=torch.channels_last))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     for module, training in modes.items():
         module.training = training
+
+
+def _parts(images: Images, batch_size: int) -> tuple[Images, ...]:
+    """Of equal size: a last batch of a few images would count as much as a full one."""
+    return images.chunk(max(1, len(images) // batch_size))
+
+
+def _mirrored(images: Images, batch_size: int) -> Iterator[Images]:
+    for part in _parts(images, batch_size):
+        yield torch.cat([part, part.flip(3)])
+
+
+def _views(images: Images, batch_size: int, random: torch.Generator) -> Iterator[Images]:
+    for _ in range(VIEWS):
+        for part in _parts(images, batch_size):
+            cropped = random_resized_crop(random_flip(part, random), random, scale=(SMALLEST_CROP, 1.0))
+            yield jitter_colours(cropped, random, ColourJitter())

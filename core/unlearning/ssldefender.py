@@ -122,6 +122,11 @@ class UnlearningConfig(GuardedConfig):
         description="Let BatchNorm's statistics follow, unless those of the clean images differ much from the "
         "encoder's. The paper does not say.",
     )
+    statistics_from: Literal["images", "views"] = Field(
+        "images",
+        description="What BatchNorm's statistics are taken from in the end: the clean images, or crops of them in other "
+        "colours, which keeps more of what the encoder is worth on unlike images and less on these. Not in the paper.",
+    )
     jitter: int = Field(1, ge=0, le=16, description="Pixels by which a trigger is moved at random. Not in the paper.")
     crop: float = Field(
         0.6, gt=0, le=1, description="Smallest area of the random crop of clean images. Not in the paper."
@@ -195,7 +200,8 @@ def unlearn(
                 if progress.losses.values:
                     run.log(loss=progress.losses.values[-1])
     if train_batch_norm and not progress.guard.stopped:
-        clean_statistics(student, train, config.batch_size)
+        views = generator(seed, STAGE, "statistics") if config.statistics_from == "views" else None
+        clean_statistics(student, train, config.batch_size, views)
     notes = (*progress.guard.settle(), *(() if why_they_stay is None else (why_they_stay,)))
     student = student.requires_grad_(False).eval()
     return measured.result(student, tuple(progress.losses.values), notes)

@@ -8,7 +8,7 @@ from torch import nn
 
 from core.run import QuietRun
 from core.types import Encoder, ImageSet
-from core.unlearning.batch_statistics import clean_statistics, why_statistics_stay
+from core.unlearning.batch_statistics import VIEWS, clean_statistics, why_statistics_stay
 from core.unlearning.ssldefender import UnlearningConfig, unlearn
 from core.unlearning.utility import HeldBack, hold_back
 from tests.planted import planted_images, planted_patch
@@ -33,6 +33,34 @@ def test_the_statistics_are_those_of_the_images_and_their_mirror_images() -> Non
     torch.testing.assert_close(layer.running_var, torch.stack(parts).mean(0), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), weights, strict=True))
     assert layer.momentum == 0.1 and layer.training and made.training
+
+
+def test_statistics_of_views_are_those_of_crops_in_other_colours() -> None:
+    def statistics(seed: int) -> torch.Tensor:
+        layer = nn.BatchNorm2d(3)
+        images = torch.rand(3, 1, 1, 1, generator=torch.Generator().manual_seed(0)).expand(3, 3, 8, 8)
+        clean_statistics(encoder(layer), images, 2, torch.Generator().manual_seed(seed))
+        assert layer.num_batches_tracked == VIEWS
+        return torch.cat([layer.running_mean, layer.running_var])  # type: ignore[list-item]
+
+    assert torch.equal(statistics(1), statistics(1))
+    assert not torch.allclose(statistics(1), statistics(2), atol=1e-3)
+
+
+@pytest.mark.parametrize("source", ["images", "views"])
+def test_what_the_statistics_are_taken_from_is_what_was_asked_for(source: str) -> None:
+    planted, images = planted_patch(), planted_images(96)
+    config = UnlearningConfig(steps=2, batch_size=32, statistics_from=source)  # type: ignore[arg-type]
+    first, second = (
+        unlearn(planted.encoder, images, [planted.trigger], config, QuietRun(), seed=3).student for _ in range(2)
+    )
+    other = unlearn(
+        planted.encoder, images, [planted.trigger],
+        config.model_copy(update={"statistics_from": "images" if source == "views" else "views"}), QuietRun(), seed=3,
+    ).student  # fmt: skip
+    assert all(torch.equal(a, b) for a, b in zip(first.buffers(), second.buffers(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first.buffers(), other.buffers(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
 
 def test_modes_are_put_back_layer_by_layer() -> None:
