@@ -43,9 +43,7 @@ def why_statistics_stay(encoder: Encoder, images: Images, held_back: HeldBack, b
 
 
 @torch.no_grad()
-def clean_statistics(
-    encoder: Encoder, images: Images, batch_size: int, views: torch.Generator | None = None
-) -> None:
+def clean_statistics(encoder: Encoder, images: Images, batch_size: int, views: torch.Generator | None = None) -> None:
     """Set the running mean and variance of every BatchNorm layer of ``encoder`` to those of ``images`` ``[N, 3, H, W]``
     and their mirror images, averaged over batches; with ``views``, to those of random crops of them in other colours,
     drawn from it. In place; weights stay, and so does the mode of every layer."""
