@@ -74,7 +74,8 @@ class DecreeConfig(MethodConfig):
         0.75,
         ge=0,
         le=1,
-        description="Share of the threshold below which a mask need only stop shrinking for the search to end. Official: 0.",
+        description="Share of the threshold below which a mask need only stop shrinking for the search to end. "
+        "Official: 0.",
     )
     weight_start: float = Field(1e-3, gt=0, description="lambda at the start. Official: 1e-3.")
     weight_floor: float = Field(1e-5, gt=0, description="Smallest lambda. Official: 1e-5.")

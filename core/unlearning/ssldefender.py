@@ -125,7 +125,8 @@ class UnlearningConfig(GuardedConfig):
     statistics_from: Literal["images", "views"] = Field(
         "images",
         description="What BatchNorm's statistics are taken from in the end: the clean images, or crops of them in other "
-        "colours, which keeps more of what the encoder is worth on unlike images and less on these. Not in the paper.",
+        "colours, which keeps more of what the encoder is worth on unlike images and less on these. "
+        "Not in the paper.",
     )
     jitter: int = Field(1, ge=0, le=16, description="Pixels by which a trigger is moved at random. Not in the paper.")
     crop: float = Field(
