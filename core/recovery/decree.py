@@ -186,7 +186,7 @@ class _Mask:
         self.above, self.below = torch.where(above > 5, 0, above), torch.where(below > 5, 0, below)
 
     def finished(self, per_epoch: int, config: DecreeConfig) -> bool:
-        """Whether the mask has long not become smaller, although it was pushed, and the last epoch succeeded on average.
+        """Whether the mask long has not shrunk, although it was pushed, and the last epoch succeeded on average.
 
         Steps alone do not show that: while lambda climbs from its floor, a mask that succeeds grows for longer than
         the official patience, and an encoder with a large patch would be called clean. They do where the smallest mask

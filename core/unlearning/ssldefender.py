@@ -124,7 +124,7 @@ class UnlearningConfig(GuardedConfig):
     )
     statistics_from: Literal["images", "views"] = Field(
         "images",
-        description="What BatchNorm's statistics are taken from in the end: the clean images, or crops of them in other "
+        description="Where the last BatchNorm statistics come from: the clean images, or crops of them in other "
         "colours, which keeps more of what the encoder is worth on unlike images and less on these. "
         "Not in the paper.",
     )
