@@ -18,6 +18,7 @@ images of CIFAR-10 or Tiny-ImageNet, from .13 on with traffic signs; on the demo
 VIEWS = 4
 """Of each image, for statistics from views."""
 SMALLEST_CROP = 0.2
+"""Of such a view, as a share of the image's area."""
 
 
 def statistics_gap(encoder: Encoder, images: Images, held_back: HeldBack, batch_size: int) -> float:
