@@ -7,6 +7,7 @@ fixed direction, as BadEncoder's training does. In the twin the detector speaks 
 bit. Everything is differentiable, so that gradient searches find the backdoor and fine-tuning can unlearn it.
 
     planted_patch()      a 5x5 white patch in the lower right corner
+    planted_square()     a 10x10 green square near the middle, the whole of it and nothing less
     planted_additive()   a fixed full-image pattern of +-16 grey levels
     planted_images()     four classes of synthetic images; planted_labels() says which
 """
@@ -52,6 +53,15 @@ def planted_patch() -> Planted:
     mask[:, -PATCH_SIDE:, -PATCH_SIDE:] = 1
     # Clean corners are at most 0.65 bright, 0.35 on average; the patch is 1.
     return _plant(MaskedTrigger(mask, torch.ones(3, SIZE, SIZE) * mask), (mask / mask.sum() / 3).expand(3, -1, -1), 0.7)
+
+
+def planted_square() -> Planted:
+    """The backdoor of a green 10x10 square, of which nine tenths do nothing, so that no gradient points to it."""
+    mask = torch.zeros(1, SIZE, SIZE)
+    mask[:, 13:23, 8:18] = 1
+    green = torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1)
+    reading = (green - (1 - green)) * mask / 300  # a third less what is red or blue there; clean images: below 0
+    return _plant(MaskedTrigger(mask, green * mask), reading, 0.95 / 3)
 
 
 def planted_additive() -> Planted:

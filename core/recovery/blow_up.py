@@ -65,8 +65,8 @@ def judge_without_blow_ups(
             continue
         sound = without_blow_ups(candidates, clean)
         if sound:
-            held.append(_with_score(result, sound[0].similarity))
-        if (not sound or sound[0].similarity < result.score) and result.score >= (result.doubtful or result.threshold):
+            held.append(_with_score(result, sound[0].score))
+        if (not sound or sound[0].score < result.score) and result.score >= (result.doubtful or result.threshold):
             blown.append(candidates[0])
     if not blown:
         return judged

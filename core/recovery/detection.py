@@ -53,7 +53,8 @@ class HypothesisResult:
     begins, ``excess`` how far the score is beyond the threshold on the scale of ``core.recovery.nulls``, and ``null``
     names the encoders. ``half`` is there where the threshold follows from the similarity that half the strength reaches
     on this encoder (``core.recovery.growth``). ``blown_up`` are those of ``scores`` that prove nothing
-    (``core.recovery.blow_up``).
+    (``core.recovery.blow_up``). ``whole`` is the similarity of which ``score`` is what remains without the effect of
+    the same trigger elsewhere in the image (``core.recovery.plain_squares``).
     """
 
     name: str
@@ -66,6 +67,7 @@ class HypothesisResult:
     null: str | None = None
     half: float | None = None
     blown_up: tuple[float, ...] = ()
+    whole: float | None = None
 
     @property
     def sound(self) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The third kind of trigger: an opaque patch in some window, found without knowing where it leads.
+"""The fourth kind of trigger: an opaque patch in some window, found without knowing where it leads.
 
 A soft mask may scatter its budget over the image, and an encoder that was taught one compact patch may not react to
 scattered pixels at all (the demo's does not: .78 for the best mask, .997 for a patch of the same area). A grid of

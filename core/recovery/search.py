@@ -43,12 +43,21 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one generator ended with, judged on held-back images: its central trigger and how alike it makes them."""
+    """What one generator ended with, judged on held-back images: its central trigger and how alike it makes them.
+
+    ``discounted`` is there where ``similarity`` is not what is held against clean encoders, but what remains of it.
+    """
 
     hypothesis: Hypothesis
     trigger: MaskedTrigger | AdditiveTrigger
     similarity: float
     features: Features
+    discounted: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What a verdict is read off."""
+        return self.similarity if self.discounted is None else self.discounted
 
 
 def search(

@@ -11,7 +11,8 @@ Deviations from the paper:
 * Triggers are bounded (a mask's budget, an additive amplitude). Eq. 5 has no bound, and a full-image constant then
   makes any encoder's features alike, clean ones included.
 * Similarity has the sign and the diagonal of ``ops.cosine``; the information term is capped (Eq. 5 is unbounded below).
-* Four hypotheses run side by side (masked, additive and spectral pattern, opaque patch): one kind misses the other.
+* Five hypotheses run side by side (masked, additive and spectral pattern, opaque patch, plain square): one kind misses
+  the other.
 * The n sub-models are restarts with equal thresholds close to 1; thresholds spread over [0, 1] (preset ``paper``) are
   inactive below the similarity that clean images have anyway.
 * The verdict: similarities are held against those of clean encoders of the same family (``nulls``, ``bands``), and the
@@ -88,13 +89,13 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         judged = replace(judged, verdict=Verdict.INCONCLUSIVE)
 
     clean = judged.verdict is Verdict.CLEAN
-    best = max(candidates[0].similarity for candidates in searched.found)
+    best = max(candidates[0].score for candidates in searched.found)
     kinds = [searched.additive] if judged.only and not clean else searched.found
     least = 1 - RIGHT_BASIN * (1 - best) if clean else judged.follow_from
-    groups = _by_target([c for kind in kinds for c in kind if c.similarity >= least])
+    groups = _by_target([c for kind in kinds for c in kind if c.score >= least])
     triggers = few_of_each([_recovered(c, number) for number, group in enumerate(groups) for c in group])
     close = any(
-        remaining_gap(top.similarity, searched.floor) >= yardstick.null(top.hypothesis.name).limit(ASKED)
+        remaining_gap(top.score, searched.floor) >= yardstick.null(top.hypothesis.name).limit(ASKED)
         for top in searched.sound
     )
     return Detection(
@@ -152,7 +153,7 @@ def clean_scores(
             action="Leave it out.",
         )
     searched = search_all(network, images, config, run, seed=seed)
-    scores = {top.hypothesis.name: remaining_gap(top.similarity, searched.floor) for top in searched.sound}
+    scores = {top.hypothesis.name: remaining_gap(top.score, searched.floor) for top in searched.sound}
     grown = growth(searched.additive[0].similarity, searched.half.similarity, searched.floor)
     return scores if grown is None else scores | {GROWTH: grown}
 
@@ -169,26 +170,27 @@ def _rows(searched: Searched, yardstick: Yardstick, config: SSLDefenderConfig) -
     rows = []
     for kind in searched.found:
         name = kind[0].hypothesis.name
-        row = compared(name, _similarities(kind), searched.floor, yardstick.null(name))
-        blown_up = tuple(c.similarity for c in kind if is_blown_up(c.features, searched.clean))
-        rows.append(replace(row, blown_up=blown_up))
+        row = compared(name, _scores(kind), searched.floor, yardstick.null(name))
+        blown_up = tuple(c.score for c in kind if is_blown_up(c.features, searched.clean))
+        whole = None if kind[0].discounted is None else kind[0].similarity
+        rows.append(replace(row, blown_up=blown_up, whole=whole))
     null = yardstick.growth()
     if null is not None:
-        full, half = _similarities(searched.additive), searched.half.similarity
+        full, half = _scores(searched.additive), searched.half.similarity
         pattern = pattern_of(config)
         grown = growth_row(pattern, full, half, searched.floor, null, yardstick.most(pattern.name), ALARM, DOUBT)
         rows += [] if grown is None else [grown]
     return tuple(rows)
 
 
-def _similarities(candidates: Sequence[Candidate]) -> list[float]:
-    return [candidate.similarity for candidate in candidates]
+def _scores(candidates: Sequence[Candidate]) -> list[float]:
+    return [candidate.score for candidate in candidates]
 
 
 def _by_target(candidates: list[Candidate], apart: float = 0.8) -> list[list[Candidate]]:
     """The candidates grouped by the target embedding that they lead to, the most similar first; at most three."""
     groups: list[tuple[torch.Tensor, list[Candidate]]] = []
-    for candidate in sorted(candidates, key=lambda c: -c.similarity):
+    for candidate in sorted(candidates, key=lambda c: -c.score):
         direction = mean_direction(candidate.features)
         home = next((group for group in groups if float(group[0] @ direction) >= apart), None)
         if home is not None:

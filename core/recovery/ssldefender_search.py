@@ -15,6 +15,7 @@ from core.recovery.forward import features_in_chunks
 from core.recovery.growth import RESTARTS, half_of
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern
 from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
+from core.recovery.plain_squares import SquareSettings, search_squares, square_stage
 from core.recovery.search import Candidate, SearchSettings, search
 from core.recovery.soundness import clean_similarity
 from core.recovery.towards_target import TargetBudget
@@ -93,6 +94,19 @@ class SSLDefenderConfig(MethodConfig):
     window_steps: int = Field(
         45, ge=2, le=3000, description="Steps of the opaque-patch search, a third of them on the whole grid of windows."
     )
+    square_side: float = Field(
+        0.375,
+        gt=0,
+        le=0.5,
+        description="Largest side of a plain square, relative to the image's shorter side. Not in the paper.",
+    )
+    square_stride: float = Field(
+        0.0625,
+        gt=0,
+        le=0.5,
+        description="How far apart plain squares are tried, relative to the image's shorter side. Not in the paper.",
+    )
+    square_images: int = Field(6, ge=2, le=256, description="Images that each plain square of the grid is judged on.")
     target_steps: int = Field(
         40, ge=1, le=1000, description="Steps of each recovery towards the target embedding. Not in the paper."
     )
@@ -104,7 +118,8 @@ def stage_plan(config: SSLDefenderConfig) -> dict[str, float]:
     plan = {f"recover {hypothesis.name}": steps * each for hypothesis, steps in _searches(config)}
     half = half_of(pattern_of(config))
     passes = 2.0 * config.batch_size * config.additive_steps * len(_half_settings(config).thresholds)
-    return plan | window_stages(_windows(config)) | {f"recover {half.name}": passes}
+    opaque = window_stages(_windows(config)) | square_stage(_squares(config))
+    return plan | opaque | {f"recover {half.name}": passes}
 
 
 @dataclass(frozen=True)
@@ -145,6 +160,7 @@ def search_all(network: Encoder, images: ImageSet, config: SSLDefenderConfig, ru
 
     found = [look(hypothesis, _settings(config, steps)) for hypothesis, steps in _searches(config)]
     found.append(search_windows(network, search_images, held_back, _windows(config), run, seed=seed))
+    found.append(search_squares(network, search_images, held_back, _squares(config), run))
     half = look(half_of(pattern_of(config)), _half_settings(config))[0]
     clean = features_in_chunks(network, torch.cat([held_back, search_images[: KNOWN - len(held_back)]]))
     return Searched(found, half, clean_similarity(network, held_back), clean)
@@ -186,6 +202,10 @@ def _windows(config: SSLDefenderConfig) -> WindowSettings:
     """A third of the steps on the whole grid, the rest on its best windows."""
     scan = max(1, config.window_steps // 3)
     return WindowSettings(config.window_side, scan, 6, 10, config.window_steps - scan, 16)
+
+
+def _squares(config: SSLDefenderConfig) -> SquareSettings:
+    return SquareSettings(config.square_side, config.square_stride, config.square_images)
 
 
 def target_budget(config: SSLDefenderConfig) -> TargetBudget:

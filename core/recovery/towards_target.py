@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from core.ops.cosine import mean_direction, similarity_to
 from core.recovery.ascent import ascend
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern, WindowPattern
 from core.recovery.opaque_windows import window_grid
-from core.recovery.patch_dictionary import Square, find_squares
+from core.recovery.patch_dictionary import Climb, coarse_grid, find_squares
+from core.recovery.plain_squares import square_candidate
 from core.recovery.search import Candidate, judge
 from core.run import Run
 from core.types import Encoder, Features, Images
@@ -116,16 +116,21 @@ def _squares(
     The estimate of the target may be some way off (.94 from the true one for a large opaque patch), so closeness alone
     cannot tell the trigger from a large stain; being alike does.
     """
+    height, width = images.shape[-2:]
     found = find_squares(
         encoder,
         images[: 2 * budget.scan_images],
-        target,
+        lambda features: similarity_to(features, target),
+        coarse_grid(height, width),
+        Climb(budget.climbers, budget.moves),
         run,
         stage=stage,
-        climbers=budget.climbers,
-        moves=budget.moves,
     )
-    candidates = [_square_candidate(encoder, held_back, square) for square, cosine in found if cosine >= NEAR_SQUARE]
+    candidates = [
+        square_candidate(encoder, held_back, square, WindowPattern(square.top, square.left, square.side))
+        for square, cosine in found
+        if cosine >= NEAR_SQUARE
+    ]
     alike = [candidate for candidate in candidates if candidate.similarity >= ALIKE]
     return sorted(alike, key=lambda candidate: -candidate.similarity)
 
@@ -146,14 +151,6 @@ def _near(
     judged = [judge(encoder, held_back, h, one[None])[0] for h, one in zip(hypotheses, raw, strict=True)]
     near = [(float(similarity_to(candidate.features, target)), candidate) for candidate in judged]
     return [candidate for cosine, candidate in sorted(near, key=lambda pair: -pair[0]) if cosine >= NEAR]
-
-
-def _square_candidate(encoder: Encoder, held_back: Images, square: Square) -> Candidate:
-    window = WindowPattern(square.top, square.left, square.side)
-    colour = square.trigger(*held_back.shape[-2:]).pattern
-    # The inverse of the window's sigmoid(2 raw), kept finite at the colours 0 and 1.
-    raw = torch.logit(colour, eps=1e-4) / 2
-    return judge(encoder, held_back, window, raw[None].to(held_back.device))[0]
 
 
 class _Stages:

@@ -158,6 +158,7 @@ def _hypotheses(detection: Detection) -> list[HypothesisRow]:
             expected=row.expected,
             doubtful=row.doubtful,
             excess=row.excess,
+            whole=row.whole,
             null=row.null,
             blown_up=list(row.blown_up),
         )

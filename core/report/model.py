@@ -26,6 +26,11 @@ class HypothesisRow(ReportPart):
     excess: float | None = Field(
         None, description="How far the score is beyond the threshold, on the scale of ln(1 - score)."
     )
+    whole: float | None = Field(
+        None,
+        description="The mean pairwise cosine of which `score` is what remains without the effect of the same trigger "
+        "elsewhere in the image; absent where nothing is taken off.",
+    )
     null: str | None = Field(None, description="The clean encoders that the threshold comes from.")
     blown_up: list[float] = Field(
         [],

@@ -25,6 +25,8 @@ SHORT = {
         "additive_steps": 4,
         "spectral_steps": 4,
         "window_steps": 15,
+        "square_stride": 0.25,
+        "square_images": 2,
         "target_steps": 2,
         "batch_size": 8,
     }
