@@ -13,6 +13,11 @@ COLLAPSED = 0.98
 """Mean pairwise cosine of clean images from which on an encoder tells images apart too little for any search."""
 
 
+LEAST_CONTRAST = 0.1875
+"""Deviation of all pixels, on the [0, 1] scale, below which images are dull: three quarters of that of the images that
+thresholds come from (CIFAR-10: .25; Tiny-ImageNet and GTSRB .26, .27)."""
+
+
 def clean_similarity(encoder: Encoder, images: Images) -> float:
     """Mean pairwise cosine of the clean images' features: where every search starts.
 
@@ -49,3 +54,17 @@ def why_unsound(encoder: Encoder, images: ImageSet) -> tuple[str, ...]:
             "a trigger could not be told from no trigger."
         )
     return tuple(reasons)
+
+
+def why_too_dull(images: ImageSet) -> tuple[str, ...]:
+    """A sentence where ``images`` have so little contrast that a trigger of full colours outweighs them on any encoder;
+    none otherwise."""
+    pixels = images.pixels[:: max(1, len(images) // 512)].float() / 255
+    contrast = float(pixels.std())
+    if contrast >= LEAST_CONTRAST:
+        return ()
+    return (
+        f"The images are duller than those that the thresholds come from: their pixels deviate by {contrast:.2f} of "
+        "the whole range, those of photographs by 0.25. Triggers of full colours outweigh such images on any encoder, "
+        "so that no score calls this one backdoored. Use images of usual contrast, if the encoder was trained on such.",
+    )

@@ -36,7 +36,7 @@ from core.recovery.forward import features_in_chunks, frozen
 from core.recovery.growth import GROWTH, growth, growth_row
 from core.recovery.nulls import remaining_gap
 from core.recovery.search import Candidate
-from core.recovery.soundness import clean_similarity, why_unsound
+from core.recovery.soundness import clean_similarity, why_too_dull, why_unsound
 from core.recovery.ssldefender_search import (
     METHOD,
     Searched,
@@ -84,7 +84,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     results = _rows(searched, yardstick, config)
     judged = judge_without_blow_ups(results, searched.found, searched.clean)
 
-    stranger = _why_a_stranger(searched, yardstick)
+    stranger = (*_why_a_stranger(searched, yardstick), *why_too_dull(images))
     if stranger and judged.verdict is Verdict.BACKDOORED:
         judged = replace(judged, verdict=Verdict.INCONCLUSIVE)
 

@@ -1,10 +1,13 @@
 """SSLDefender's recovery on the planted backdoors and their clean twins, where the truth is known exactly."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from core.ops.cosine import similarity_to
 from core.recovery.forward import features_in_chunks
+from core.recovery.soundness import why_too_dull
 from core.recovery.ssldefender import detect, follow, follow_plan
 from core.recovery.ssldefender_search import SSLDefenderConfig, stage_plan
 from core.recovery.yardstick import Yardstick
@@ -47,6 +50,15 @@ def test_no_score_calls_a_stranger_to_its_family_backdoored(monkeypatch: pytest.
     assert suspect.verdict is Verdict.INCONCLUSIVE and suspect.irresolvable and suspect.triggers
     assert suspect.reasons[1] == "It is not like them."
     assert detect(planted.twin, images, QUICK, QuietRun(), seed=0).verdict is Verdict.CLEAN
+
+
+def test_on_dull_images_no_score_calls_an_encoder_backdoored() -> None:
+    planted, images = planted_patch(), planted_images(96)
+    assert why_too_dull(images) == ()
+    dull = replace(images, pixels=(images.pixels // 2 + 40).to(torch.uint8))
+    suspect = detect(planted.encoder, dull, QUICK, QuietRun(), seed=0)
+    assert suspect.verdict is Verdict.INCONCLUSIVE and suspect.irresolvable and suspect.triggers
+    assert "duller" in suspect.reasons[1] and "0.09 of the whole range" in suspect.reasons[1]
 
 
 def test_the_plan_names_the_stages_that_run() -> None:
