@@ -1,5 +1,7 @@
 """The verdict is the furthest hypothesis' own, and doubt is not called clean."""
 
+from dataclasses import replace
+
 import pytest
 
 from core.recovery.detection import HypothesisResult
@@ -57,3 +59,9 @@ def test_a_row_tells_what_clean_encoders_score() -> None:
 def test_only_searches_as_deep_as_the_best_are_followed() -> None:
     judged = judge_hypotheses([result("masked", 0.998, MASKED)])
     assert judged.follow_from == pytest.approx(0.992)
+
+
+def test_what_was_taken_off_a_score_is_said() -> None:
+    square = replace(result("plain square", 0.999, MASKED), whole=0.99961)
+    reason, *_ = judge_hypotheses([square, result("additive", 0.5, ADDITIVE)]).reasons
+    assert "0.999 (1.000, less what the same square does elsewhere in the image), where" in reason
