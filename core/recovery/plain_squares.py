@@ -47,7 +47,7 @@ class PlainSquare(WindowPattern):
 
     @property
     def name(self) -> str:
-        return f"plain square of up to {self.largest}x{self.largest} pixels, at one place"
+        return f"plain square of up to {self.largest}x{self.largest} pixels at one place"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def test_the_whole_square_is_found_where_gradients_see_nothing() -> None:
     planted, images = planted_square(), planted_images(96)
     detection = detect(planted.encoder, images, SHORT, QuietRun(), seed=0)
     assert detection.verdict is Verdict.BACKDOORED
-    assert detection.decided_by == "plain square of up to 12x12 pixels, at one place"
+    assert detection.decided_by == "plain square of up to 12x12 pixels at one place"
     others = [row for row in detection.hypotheses if row.name != detection.decided_by]
     assert len(others) >= 4 and all(row.score < row.threshold for row in others)
     followed = follow(planted.encoder, images, SHORT, detection, QuietRun(), seed=0)
@@ -52,7 +52,7 @@ def test_candidates_are_bounded_and_the_best_stands_first() -> None:
     assert all(c.score <= c.similarity for c in found)
     squares = [c.hypothesis for c in found]
     assert all(isinstance(one, PlainSquare) and one.side <= 12 for one in squares)
-    assert {one.name for one in squares} == {"plain square of up to 12x12 pixels, at one place"}
+    assert {one.name for one in squares} == {"plain square of up to 12x12 pixels at one place"}
 
 
 def test_what_a_square_does_anywhere_does_not_count() -> None:
