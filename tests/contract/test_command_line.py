@@ -78,6 +78,7 @@ def test_purify_end_to_end(files: Path) -> None:
     output, report = files / "out.safetensors", files / "report"
     names = ("steps", "additive_steps", "spectral_steps", "window_steps", "target_steps", "purification.steps")
     few = [word for name in (*names, "square_images") for word in ("--set", f"{name}=2")]
+    few += ["--set", "square_stride=0.25"]
     arguments = ["purify", files / "encoder.safetensors", files / "images.zip", "--output", output, "--report", report]
     done = encoder_audit(*arguments, "--format", "json", "--device", "cpu", *few)
     document = json.loads(done.stdout)

@@ -11,7 +11,14 @@ from core.unlearning.ssldefender import UnlearningConfig
 from tests.planted import planted_images, planted_patch
 
 FEW_STEPS = {
-    "detection": {"steps": 2, "additive_steps": 2, "spectral_steps": 2, "target_steps": 3, "batch_size": 16},
+    "detection": {
+        "steps": 2,
+        "additive_steps": 2,
+        "spectral_steps": 2,
+        "target_steps": 3,
+        "batch_size": 16,
+        "square_stride": 0.25,
+    },
     "purification": {"steps": 4, "teacher_steps": 2, "batch_size": 16},
 }
 

@@ -16,7 +16,13 @@ from core.types import Verdict
 from tests.planted import Planted, planted_additive, planted_images, planted_patch
 
 QUICK = SSLDefenderConfig(
-    thresholds=(0.9995, 0.9995), steps=60, additive_steps=40, batch_size=24, target_steps=12, amplitude=16 / 255
+    thresholds=(0.9995, 0.9995),
+    steps=60,
+    additive_steps=40,
+    batch_size=24,
+    square_stride=0.125,
+    target_steps=12,
+    amplitude=16 / 255,
 )
 
 
