@@ -25,6 +25,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     distributed.init_process_group(collective_backend(device))
     try:
         yield
+        # Who is done first waits: a group that goes while another process still talks to it takes that one down.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
