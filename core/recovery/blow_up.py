@@ -65,7 +65,7 @@ def judge_without_blow_ups(
             continue
         sound = without_blow_ups(candidates, clean)
         if sound:
-            held.append(_with_score(result, sound[0].score))
+            held.append(_as_if_best(result, sound[0]))
         if (not sound or sound[0].score < result.score) and result.score >= (result.doubtful or result.threshold):
             blown.append(candidates[0])
     if not blown:
@@ -82,7 +82,9 @@ def judge_without_blow_ups(
     return replace(judged, verdict=Verdict.INCONCLUSIVE, reasons=(*judged.reasons, reason), blown_up=True)
 
 
-def _with_score(result: HypothesisResult, score: float) -> HypothesisResult:
-    """The row as it were with a lower score; its excess is on the scale of ``nulls``."""
-    lost = remaining_gap(result.score, 0) - remaining_gap(score, 0)
-    return replace(result, score=score, excess=None if result.excess is None else result.excess - lost)
+def _as_if_best(result: HypothesisResult, candidate: Candidate) -> HypothesisResult:
+    """The row as it were had its search ended in ``candidate``; its excess is on the scale of ``nulls``."""
+    lost = remaining_gap(result.score, 0) - remaining_gap(candidate.score, 0)
+    excess = None if result.excess is None else result.excess - lost
+    whole = None if candidate.discounted is None else candidate.similarity
+    return replace(result, score=candidate.score, excess=excess, whole=whole)

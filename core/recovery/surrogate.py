@@ -55,7 +55,8 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
             return _unusable(found, f"the copy still scores more than clean encoders do ({row.name})", observed)
         deviation, degrees = scatter(row.name, observed) or (PRIOR_DEVIATION, 0)
         null = Null(copies[row.name], deviation, 1, degrees, own_family=True, source=SOURCE)
-        rows.append(replace(compared(row.name, row.sound, found.clean_similarity, null), whole=row.whole))
+        whole = row.whole if row.sound[0] == row.score else None  # it is the best one's, which may be blown up
+        rows.append(replace(compared(row.name, row.sound, found.clean_similarity, null), whole=whole))
     if all(row.half is not None for row in rows):
         return _unusable(found, "no kind of trigger has been measured on clean encoders", observed)
     judged = judge_hypotheses(rows)
