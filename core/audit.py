@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from core.catalog import AuditKind, Settings, find_kind, read_parameters
 from core.device import resolve_device
 from core.encoders.fresh import fresh_encoder
 from core.encoders.load import LoadedEncoder, load_encoder
+from core.encoders.reading import TRAINED_HERE, Reading, audited
 from core.errors import AuditFailed, UsageError
 from core.images.load import load_images
 from core.images.sizes import usual_size
@@ -46,6 +47,7 @@ class AuditRequest:
     encoder_name: str | None = None  # the user's name for the file, where the path is a server's
     images_name: str | None = None
     container: str | None = None  # suffix of the delivered encoder (.safetensors, .pt, .pth); None: as it came
+    on_read: Callable[[Reading], None] = lambda reading: None  # hears what was read and assumed, before the search
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     _check_encoder(request, kind)
     clock = StageClock(run)
     with failures_explained():
-        subject, loaded = _read(request, kind, settings, device, seed)
+        subject, loaded, reading = _read(request, kind, settings, device, seed)
+        request.on_read(reading)
         if loaded is not None:
             check_features(subject.encoder, subject.images)
         findings = kind.run(subject, settings, clock)
@@ -83,6 +86,7 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
             kind=kind.key,
             subject=subject,
             loaded=loaded,
+            reading=reading,
             encoder_path=request.encoder,
             container=request.container,
             encoder_name=request.encoder_name,
@@ -101,18 +105,19 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
 
 def _read(
     request: AuditRequest, kind: AuditKind, settings: Settings, device: torch.device, seed: int
-) -> tuple[Subject, LoadedEncoder | None]:
-    """The encoder, or a fresh one where none was given, and the images at its size."""
+) -> tuple[Subject, LoadedEncoder | None, Reading]:
+    """The encoder, or a fresh one where none was given, the images at its size, and how the encoder was read."""
     loaded, fresh = None, None
     if request.encoder is not None:
         loaded = load_encoder(request.encoder, card=request.card, name=request.encoder_name)
-        encoder = loaded.encoder
+        encoder, reading = loaded.encoder, loaded.reading
     else:
         assert kind.untrained_card is not None  # ``_check_encoder`` has refused the others
         fresh = kind.untrained_card(settings, usual_size(request.images))
         encoder = fresh_encoder(fresh, seed=seed, name=THREAT_MODEL)
+        reading = Reading(audited(fresh, TRAINED_HERE))
     images = load_images(request.images, encoder.image_size, minimum=kind.least_images, name=request.images_name)
-    return Subject(encoder.to(device).eval(), images, seed, fresh), loaded
+    return Subject(encoder.to(device).eval(), images, seed, fresh), loaded, reading
 
 
 def _check_encoder(request: AuditRequest, kind: AuditKind) -> None:

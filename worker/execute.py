@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -18,6 +18,7 @@ from api.storage.objects import ObjectStore, ObjectStoreError
 from api.storage.session import Sessions
 from api.storage.tables import Audit, Checkpoint, Dataset, Encoder
 from core.audit import AuditOutcome, AuditRequest
+from core.encoders.reading import Reading
 from core.errors import Cancelled
 from core.run import Run
 from worker.audit_run import AuditRun
@@ -106,7 +107,7 @@ class _Execution:
         for each in (inputs, output, states):
             each.mkdir()
         self._heartbeat.entered("fetching files")
-        request = self._fetch(inputs)
+        request = replace(self._fetch(inputs), on_read=self._note_reading)
         self._heartbeat.check()
         run = AuditRun(
             self._heartbeat,
@@ -123,6 +124,11 @@ class _Execution:
         outcome = run_audit(request, output, run)
         self._heartbeat.check()
         return outcome, self._store(outcome)
+
+    def _note_reading(self, reading: Reading) -> None:
+        """Let whoever asks for the audit know what was assumed while the search still goes on."""
+        audit, said = self._audit, {"audited": reading.audited, "assumptions": list(reading.assumptions)}
+        self._write(lambda session: leases.note_reading(session, audit.id, audit.attempt, said))
 
     def _fetch(self, folder: Path) -> AuditRequest:
         audit = self._audit

@@ -111,6 +111,14 @@ class AuditView(BaseModel):
     state: AuditState
     stage: Annotated[str | None, Field(description="what is being done now")] = None
     progress: Annotated[float, Field(ge=0, le=1, description="share of the work that is done")]
+    audited: Annotated[
+        str | None,
+        Field(description="what was read: architecture, input size and normalisation, on whose word; null until known"),
+    ] = None
+    assumptions: Annotated[
+        list[str] | None,
+        Field(description="what had to be assumed to read the encoder and, if wrong, changes every feature"),
+    ] = None
     verdict: Annotated[
         str | None, Field(description="backdoored (an encoder), poisoned (a set of images), clean or inconclusive")
     ] = None
@@ -166,6 +174,8 @@ def audit_view(audit: Audit, catalog: Catalog) -> AuditView:
         state=state,
         stage=audit.stage,
         progress=audit.progress,
+        audited=(audit.reading or {}).get("audited"),
+        assumptions=(audit.reading or {}).get("assumptions"),
         verdict=audit.verdict,
         score=audit.score,
         threshold=audit.threshold,

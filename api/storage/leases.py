@@ -77,6 +77,12 @@ def heartbeat(
     )
 
 
+def note_reading(session: Session, audit_id: uuid.UUID, attempt: int, reading: Json) -> bool:
+    """Write how the encoder was read (audited, assumptions). False, and nothing written, when the lease is lost."""
+    noted = session.scalar(update(Audit).where(*_held(audit_id, attempt)).values(reading=reading).returning(Audit.id))
+    return noted is not None
+
+
 def cancel_requested(session: Session, audit_id: uuid.UUID, attempt: int) -> bool | None:
     """Whether the user asked to cancel, without extending the lease; None when the lease is lost."""
     return session.scalar(select(Audit.cancel_requested).where(*_held(audit_id, attempt)))

@@ -18,6 +18,10 @@ from core.errors import Problem
 COLOURS = {"clean": "green", "backdoored": "red", "poisoned": "red", "inconclusive": "yellow"}
 
 
+ENCODER_KEYS = ("name", "sha256", "architecture", "audited", "assumptions")
+"""What an answer to a program says of an encoder."""
+
+
 class Format(StrEnum):
     """What standard output carries: a table for people or exactly one JSON object for programs."""
 
@@ -49,9 +53,9 @@ def audit_summary(report: Mapping[str, Any], output: Path | None, folder: Path |
         purified = {key: purification[key] for key in wanted}
     return {
         "kind": report["kind"],
+        "encoder": {key: report["encoder"][key] for key in ENCODER_KEYS},
         **{key: report[key] for key in ("verdict", "score", "threshold", "margin", "reasons", "untested")},
         "elapsed_seconds": report["elapsed_seconds"],
-        "encoder": {key: report["encoder"][key] for key in ("name", "sha256", "architecture")},
         "images": {"count": report["images"]["count"], "rejected": len(report["images"]["rejected"])},
         "seed": report["seed"],
         "purified": purified,
@@ -61,8 +65,18 @@ def audit_summary(report: Mapping[str, Any], output: Path | None, folder: Path |
     }
 
 
+def print_reading(encoder: Mapping[str, Any], console: Console | None = None, *, word: str = "Audited") -> None:
+    """What was audited and what was assumed: the first lines of an answer. ``encoder`` has ``audited`` and
+    ``assumptions``."""
+    console = console or Console()
+    console.print(f"[bold]{word}:[/] {escape(encoder['audited'])}", highlight=False, soft_wrap=True)
+    for assumption in encoder["assumptions"]:
+        console.print(f"  [yellow]Assumed:[/] {escape(assumption)}", highlight=False, soft_wrap=True)
+
+
 def print_audit_table(report: Mapping[str, Any]) -> None:
     """The same for people: one row per kind of trigger, before and after."""
+    print_reading(report["encoder"])
     table = Table(title=escape(report["encoder"]["name"]), title_justify="left", title_style="bold")
     for heading in ("encoder", "trigger looked for"):
         table.add_column(heading)

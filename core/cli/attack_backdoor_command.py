@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from core.cli.answer import Format, print_json
+from core.cli.answer import Format, print_json, print_reading
 from core.cli.audit_commands import CardFile, Debug, Device, EncoderFile, Force, OutputFormat, Preset, Seed, SetValues
 from core.cli.console_run import ConsoleRun
 from core.cli.method_settings import configure
@@ -73,8 +74,10 @@ def backdoor(
             action="Rename it.",
         )
     summary: dict[str, Any] = {"attack": row.key, "trigger": spec.settings(), "target": target, "seed": seed}
-    with failures_explained(), ConsoleRun(Console(stderr=True)) as run:
+    console = Console(stderr=True)
+    with failures_explained(), ConsoleRun(console) as run:
         loaded = load_encoder(encoder, card=read_card(card))
+        print_reading(asdict(loaded.reading), console, word="Attacked")
         clean = loaded.encoder.to(where)
         labelled = load_labelled(images, clean.image_size)
         number = require_class(target, labelled.classes, field="target")

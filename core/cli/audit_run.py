@@ -7,11 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from core.cli.answer import print_reading
 from core.cli.console_run import ConsoleRun
 
 if TYPE_CHECKING:
@@ -30,8 +32,15 @@ def run_on_console(request: AuditRequest, folder: Path) -> AuditOutcome:
     """The audit, its artifacts in ``folder``, with a progress bar on standard error."""
     from core.audit import run_audit  # torch takes seconds to import, and --help must not
 
-    with ConsoleRun(Console(stderr=True)) as run:
-        return run_audit(request, folder, run)
+    console = Console(stderr=True)
+    with ConsoleRun(console) as run:
+        return run_audit(telling(request, console), folder, run)
+
+
+def telling(request: AuditRequest, console: Console) -> AuditRequest:
+    """``request`` with what was read and assumed printed on ``console`` before the search begins: a search takes long,
+    and who gave the wrong card would rather know now."""
+    return replace(request, on_read=lambda reading: print_reading(asdict(reading), console))
 
 
 def place_report(outcome: AuditOutcome, folder: Path) -> None:

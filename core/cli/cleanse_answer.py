@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from core.cli.answer import coloured
+from core.cli.answer import ENCODER_KEYS, coloured, print_reading
 
 TRIGGERS = 20
 """Candidates in the answer; candidates.csv has all."""
@@ -25,11 +25,11 @@ def cleansing_summary(
     found = report["cleansing"]
     return {
         "kind": report["kind"],
+        "encoder": {key: report["encoder"][key] for key in ENCODER_KEYS},
         **{key: report[key] for key in ("verdict", "reasons", "untested")},
         **{key: found[key] for key in ("removed", "kept", "scored", "flip_images")},
         "candidate_triggers": found["candidates"][:TRIGGERS],
         "elapsed_seconds": report["elapsed_seconds"],
-        "encoder": {key: report["encoder"][key] for key in ("name", "sha256", "architecture")},
         "threat_model": found["threat_model"],
         "images": {
             "count": report["images"]["count"],
@@ -45,6 +45,7 @@ def cleansing_summary(
 
 def print_cleansing_table(report: Mapping[str, Any]) -> None:
     """The best candidate windows, for people."""
+    print_reading(report["encoder"], word="Judged by")
     found = report["cleansing"]
     table = Table(title=escape(report["images"]["name"]), title_justify="left", title_style="bold")
     for heading in ("rank", "row", "column", "size", f"flips of {found['flip_images']}"):

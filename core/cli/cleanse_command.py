@@ -13,7 +13,7 @@ from rich.console import Console
 
 from core.cli.answer import Format, print_json
 from core.cli.audit_commands import CardFile, Debug, Device, Force, OutputFormat, Preset, ReportFolder, Seed, SetValues
-from core.cli.audit_run import place_report, workplace
+from core.cli.audit_run import place_report, telling, workplace
 from core.cli.cleanse_answer import cleansing_summary, print_cleansing_sentences, print_cleansing_table
 from core.cli.console_run import ConsoleRun
 from core.cli.exit_codes import exit_code_for
@@ -104,9 +104,10 @@ def _run(request: AuditRequest, folder: Path, output: Path) -> AuditOutcome:
 
     given = [content_fingerprint(path) for path in (request.images, request.encoder) if path is not None]
     settings = (request.card, request.parameters, request.seed, request.device, version("encoder-audit"))
-    with ConsoleRun(Console(stderr=True)) as run:
+    console = Console(stderr=True)
+    with ConsoleRun(console) as run:
         with checkpoint_folder(output, fingerprint("cleanse", given, *settings), run, say=_say) as resumable:
-            return run_audit(request, folder, resumable)
+            return run_audit(telling(request, console), folder, resumable)
 
 
 def _place(outcome: AuditOutcome, output: Path) -> Path | None:

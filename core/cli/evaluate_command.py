@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from core.cli.answer import Format, print_json
+from core.cli.answer import Format, print_json, print_reading
 from core.cli.audit_commands import CardFile, Debug, Device, EncoderFile, OutputFormat, Seed
 from core.cli.console_run import ConsoleRun
 from core.cli.evaluation_answer import print_evaluation_table
@@ -20,6 +20,7 @@ from core.cli.request_options import read_card
 from core.errors import AuditError, UsageError
 
 if TYPE_CHECKING:
+    from core.encoders.load import LoadedEncoder
     from core.evaluation.accuracy import KnownBackdoor
     from core.images.labelled import LabelledImages
 
@@ -100,13 +101,27 @@ def evaluate(
             seed=seed,
         )
     if output_format is Format.JSON:
-        named = {"encoder": {"name": encoder.name, "sha256": loaded.digest}, "reference": None, "seed": seed}
+        named = {"encoder": _encoder_json(encoder, loaded), "reference": None, "seed": seed}
         if reference is not None and clean is not None:
-            named["reference"] = {"name": reference.name, "sha256": clean.digest}
+            named["reference"] = _encoder_json(reference, clean)
         print_json({**named, **asdict(evaluation)})
     else:
+        print_reading(asdict(loaded.reading), word="Measured")
+        if clean is not None:
+            print_reading(asdict(clean.reading), word="Reference")
         print_evaluation_table(evaluation)
     return 0
+
+
+def _encoder_json(path: Path, loaded: LoadedEncoder) -> dict[str, object]:
+    reading = loaded.reading
+    return {
+        "name": path.name,
+        "sha256": loaded.digest,
+        "architecture": loaded.card.architecture,
+        "audited": reading.audited,
+        "assumptions": list(reading.assumptions),
+    }
 
 
 def _labelled(path: Path, option: str, size: tuple[int, int], limit_per_class: int | None) -> LabelledImages:

@@ -20,7 +20,7 @@ class InferredCard:
     """A card that nobody wrote, and what was assumed in it."""
 
     card: EncoderCard
-    notes: tuple[str, ...]
+    assumptions: tuple[str, ...]
 
 
 def infer_card(shapes: Mapping[Path, Shape]) -> InferredCard:
@@ -49,7 +49,9 @@ def infer_card(shapes: Mapping[Path, Shape]) -> InferredCard:
     own = [name for name in exact if name.startswith("torchvision/")]
     readings = own or list(exact)
     if len(readings) == 1:
-        return InferredCard(default_card(readings[0]), _notes(readings[0], [n for n in exact if n != readings[0]]))
+        return InferredCard(
+            default_card(readings[0]), _assumptions(readings[0], [n for n in exact if n != readings[0]])
+        )
     if readings:
         sample = default_card(readings[0]).to_json()
         raise _ambiguous(f"weights that fit {_some(readings)} equally well", sample)
@@ -70,15 +72,15 @@ def infer_card(shapes: Mapping[Path, Shape]) -> InferredCard:
     )
 
 
-def _notes(reading: str, others: list[str]) -> tuple[str, ...]:
+def _assumptions(reading: str, others: list[str]) -> tuple[str, ...]:
     card = default_card(reading)
-    notes = [
+    sentences = [
         f"No card was given: read from names and shapes as {reading}, with that network's usual input size "
         f"{card.image_size[0]}x{card.image_size[1]}, mean {list(card.mean)} and std {list(card.std)}."
     ]
     if others:
-        notes.append(f"{len(others)} timm networks have the same names and shapes ({_some(others)}).")
-    return tuple(notes)
+        sentences.append(f"{len(others)} timm networks have the same names and shapes ({_some(others)}).")
+    return tuple(sentences)
 
 
 def _variant(name: str, view: View, kernels: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

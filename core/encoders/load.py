@@ -26,6 +26,7 @@ from core.encoders.infer import infer_card
 from core.encoders.inspect_pickle import inspect_legacy_checkpoint, inspect_zip_checkpoint
 from core.encoders.inspect_safetensors import inspect_safetensors
 from core.encoders.placement import Mismatch, Placement, search, unrecognised
+from core.encoders.reading import ASSUMED, GIVEN, OWN, Reading, audited
 from core.encoders.sandbox import open_checkpoint
 from core.errors import UnsupportedInput, UsageError
 from core.types import Encoder
@@ -54,7 +55,8 @@ class LoadedEncoder:
     """An encoder ready for audit: on the CPU, float32, eval mode, no gradients, channels-last.
 
     ``digest`` is the file's SHA-256, ``parameters`` the number of weights, ``dropped`` the names in the file that are
-    not part of the encoder (projection heads, momentum copies, optimizer), ``notes`` what was assumed, for the report.
+    not part of the encoder (projection heads, momentum copies, optimizer). ``reading`` says what was read and what was
+    assumed: the first lines of every answer.
     """
 
     encoder: Encoder
@@ -62,7 +64,7 @@ class LoadedEncoder:
     digest: str
     parameters: int
     dropped: tuple[str, ...]
-    notes: tuple[str, ...]
+    reading: Reading
     source: SourceForm
 
 
@@ -76,28 +78,39 @@ def load_encoder(path: Path, *, card: Mapping[str, Any] | None = None, name: str
     name = name or path.name
     given = parse_card(card) if card is not None else None
     source, digest = _read(path, name)
-    notes: list[str] = []
-    found = given or _own_card(source) or _card_beside(path)
     shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
-    if found is None:
-        inferred = infer_card(shapes)
-        found = inferred.card
-        notes += inferred.notes
+    found, origin, assumptions = _find_card(given, source, path, shapes)
     placements = _place(found, shapes)
-    notes += _placement_notes(placements)
+    assumptions += _placement_assumptions(placements)
+    notes = _placement_notes(placements)
     encoder = _build(found, source, placements[0], name)
     used = set(placements[0].paths.values())
     dropped = tuple(".".join(key) for key in shapes if key not in used) + source.left_out
     if strange := unrecognised([*dropped]):
-        notes.append(
-            "Not part of the encoder and not audited: " + ", ".join(strange[:8]) + ("..." * (len(strange) > 8))
+        assumptions.append(
+            "Not part of the encoder and not audited: " + ", ".join(strange[:8]) + ("..." * (len(strange) > 8)) + "."
         )
     parameters = sum(p.numel() for p in encoder.backbone.parameters())
     placed = SourceForm(
         source.is_checkpoint, source.tensors, placements, source.scalars, source.metadata, source.left_out
     )
     card_found = found.model_copy(update={"feature_dim": encoder.feature_dim}) if found.feature_dim is None else found
-    return LoadedEncoder(encoder, card_found, digest, parameters, dropped, tuple(notes), placed)
+    reading = Reading(audited(card_found, origin), tuple(assumptions), tuple(notes))
+    return LoadedEncoder(encoder, card_found, digest, parameters, dropped, reading, placed)
+
+
+def _find_card(
+    given: EncoderCard | None, source: SourceForm, path: Path, shapes: Mapping[tuple[str, ...], tuple[int, ...]]
+) -> tuple[EncoderCard, str, list[str]]:
+    """The card, who gave it, and what had to be assumed."""
+    if given is not None:
+        return given, GIVEN, []
+    if (own := _own_card(source)) is not None:
+        return own, OWN, []
+    if (beside := _card_beside(path)) is not None:
+        return beside[0], f"read by the card beside the file, {beside[1]}", []
+    inferred = infer_card(shapes)
+    return inferred.card, ASSUMED, list(inferred.assumptions)
 
 
 def _read(path: Path, name: str) -> tuple[SourceForm, str]:
@@ -148,14 +161,15 @@ def _own_card(source: SourceForm) -> EncoderCard | None:
     return None if text is None else _card_from_text(str(text), "encoder.card")
 
 
-def _card_beside(path: Path) -> EncoderCard | None:
-    """A card in a JSON file of the same name: ``x.card.json`` must be one, ``x.json`` may be something else."""
+def _card_beside(path: Path) -> tuple[EncoderCard, str] | None:
+    """A card in a JSON file of the same name, and that name: ``x.card.json`` must be one, ``x.json`` may be something
+    else."""
     for beside in (path.with_suffix(".card.json"), path.with_name(path.name + ".card.json")):
         if beside.is_file():
-            return _card_from_text(beside.read_text(encoding="utf-8", errors="replace"), beside.name)
+            return _card_from_text(beside.read_text(encoding="utf-8", errors="replace"), beside.name), beside.name
     plain = path.with_suffix(".json")
     if plain.is_file() and "encoder-card/" in (text := plain.read_text(encoding="utf-8", errors="replace")):
-        return _card_from_text(text, plain.name)
+        return _card_from_text(text, plain.name), plain.name
     return None
 
 
@@ -206,17 +220,17 @@ def _first_few(what: str, names: tuple[str, ...]) -> str:
     return f"; {len(names)} {what}: {shown}" + (", ..." if len(names) > 4 else "")
 
 
-def _placement_notes(placements: tuple[Placement, ...]) -> list[str]:
+def _placement_assumptions(placements: tuple[Placement, ...]) -> list[str]:
     chosen, *others = placements
-    notes = []
-    if others:
-        copies = ", ".join(repr(other.prefix) for other in others)
-        notes.append(
-            f"The encoder under {chosen.prefix!r} was audited; the file also holds a slow copy under {copies}."
-        )
-    if chosen.absent:
-        notes.append(f"The file lacks {len(chosen.absent)} batch counters, which do not change any feature.")
-    return notes
+    if not others:
+        return []
+    copies = ", ".join(repr(other.prefix) for other in others)
+    return [f"The encoder under {chosen.prefix!r} was audited; the file also holds a slow copy under {copies}."]
+
+
+def _placement_notes(placements: tuple[Placement, ...]) -> list[str]:
+    absent = placements[0].absent
+    return [f"The file lacks {len(absent)} batch counters, which do not change any feature."] if absent else []
 
 
 def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: str) -> Encoder:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from core.encoders.load import LoadedEncoder
+from core.encoders.reading import Reading
 from core.kinds.findings import Subject
 from core.methods import Choice
 from core.report.model import ArtifactRow
@@ -58,6 +59,7 @@ class Inputs:
     kind: str
     subject: Subject
     loaded: LoadedEncoder | None
+    reading: Reading
     encoder_path: Path | None
     container: str | None
     encoder_name: str | None

@@ -27,7 +27,9 @@ def encoder_part(findings: Findings | SetFindings, inputs: Inputs, rows: Sequenc
             feature_dim=loaded.encoder.feature_dim,
             image_size=loaded.encoder.image_size,
             dropped_keys=list(loaded.dropped),
-            notes=list(loaded.notes),
+            audited=inputs.reading.audited,
+            assumptions=list(inputs.reading.assumptions),
+            notes=list(inputs.reading.notes),
         )
     assert isinstance(findings, SetFindings) and findings.training is not None and inputs.subject.fresh is not None
     trained = findings.training.encoder
@@ -41,5 +43,7 @@ def encoder_part(findings: Findings | SetFindings, inputs: Inputs, rows: Sequenc
         feature_dim=trained.feature_dim,
         image_size=trained.image_size,
         dropped_keys=[],
+        audited=inputs.reading.audited,
+        assumptions=list(inputs.reading.assumptions),
         notes=[TRAINED_HERE],
     )

@@ -60,7 +60,13 @@ class EncoderPart(ReportPart):
     feature_dim: int
     image_size: tuple[int, int] = Field(description="Height and width in pixels.")
     dropped_keys: list[str] = Field(description="Weights in the file that are no part of the backbone (heads).")
-    notes: list[str] = Field(description="What had to be assumed to read the file.")
+    audited: str = Field(
+        description="What was read, in a sentence: architecture, input size and normalisation, and who said so."
+    )
+    assumptions: list[str] = Field(
+        description="What had to be assumed to read the file and, if it is wrong, changes every feature."
+    )
+    notes: list[str] = Field(description="What was noticed and changes no feature.")
 
 
 class RejectedRow(ReportPart):
@@ -168,6 +174,7 @@ class Report(ReportPart):
 
     schema_: Literal["encoder-audit/report/1"] = Field("encoder-audit/report/1", alias="schema")
     kind: str
+    encoder: EncoderPart
     verdict: Verdict
     score: float | None
     threshold: float | None
@@ -177,7 +184,6 @@ class Report(ReportPart):
     clean_similarity: float | None = Field(description="Mean pairwise cosine of clean features: the floor of scores.")
     hypotheses: list[HypothesisRow]
     triggers: list[TriggerRow]
-    encoder: EncoderPart
     images: ImagesPart
     purification: PurificationPart | None
     canaries: CanariesPart | None = Field(None, description="Known backdoors that were planted and looked for.")

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from core.audit import Artifact, AuditOutcome, AuditRequest
+from core.encoders.reading import Reading
 from core.run import Run, StateDict
 from core.types import Verdict
 
@@ -34,6 +35,7 @@ class CountState:
 def count(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     """Sum 0..n-1 twice; ``parameters`` give ``steps`` and ``seconds`` a step."""
     steps, seconds = int(request.parameters.get("steps", 5)), float(request.parameters.get("seconds", 0.0))
+    request.on_read(Reading("counted at 1x1.", ("Ten fingers.",)))
     run.plan({"first": 1, "second": 3})
     states = {name: CountState() for name in ("first", "second")}
     for name, state in states.items():

@@ -80,6 +80,7 @@ def test_an_audit_from_claim_to_result(bench: Bench, submit: Submit, audit_row: 
     audit = audit_row(audit_id)
     assert (audit.state, audit.verdict, audit.score, audit.threshold) == (AuditState.SUCCEEDED, "clean", 0.25, 0.5)
     assert (audit.progress, audit.stage, audit.failure, audit.lease_owner) == (1.0, None, None, None)
+    assert audit.reading == {"audited": "counted at 1x1.", "assumptions": ["Ten fingers."]}
     report = report_of(bench, audit_id)
     assert report["sums"] == [6, 6]
     assert (report["encoder"], report["images"], report["seed"]) == ("weights", "images", 7)

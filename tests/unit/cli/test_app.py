@@ -13,6 +13,7 @@ import pytest
 import core.audit
 from core.audit import AuditOutcome, AuditRequest
 from core.cli.app import run
+from core.encoders.reading import Reading
 from core.errors import AuditFailed, Cancelled, UnsupportedInput
 from core.kinds.findings import Findings
 from core.recovery.detection import Detection, HypothesisResult
@@ -107,6 +108,26 @@ def test_the_table_says_what_each_kind_of_trigger_is_worth(
     run(["detect", "encoder.safetensors", "images", "--format", "table"])
     rows = [line for line in capsys.readouterr().out.splitlines() if "as given" in line]
     assert [row.split("│")[-2].strip() for row in rows] == answers
+
+
+def test_what_was_read_and_assumed_stands_before_the_verdict(
+    workplace: Path, audit_ends: Callable[[Answer], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = audited.circumstances().encoder
+
+    def audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
+        request.on_read(Reading("read.", ("early",)))
+        return ending_in(Findings(audited.clean()))(request, output, run)
+
+    audit_ends(audit)
+    run(["detect", "encoder.safetensors", "images", "--format", "table"])
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[:2] == [f"Audited: {part.audited}", f"  Assumed: {part.assumptions[0]}"]
+    assert printed.err.splitlines()[:2] == ["Audited: read.", "  Assumed: early"]
+    run(DETECT)
+    document = json.loads(capsys.readouterr().out)
+    assert list(document)[:2] == ["kind", "encoder"]
+    assert (document["encoder"]["audited"], document["encoder"]["assumptions"]) == (part.audited, part.assumptions)
 
 
 def test_purify_reports_both_verdicts_and_answers_for_the_delivered_encoder(

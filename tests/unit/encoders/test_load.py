@@ -51,7 +51,10 @@ def test_a_safetensors_file_that_describes_itself(tmp_path: Path, state: dict[st
     assert not loaded.encoder.training
     assert not any(p.requires_grad for p in loaded.encoder.parameters())
     assert loaded.dropped == ()
-    assert loaded.notes == ()
+    assert loaded.reading.assumptions == loaded.reading.notes == ()
+    assert loaded.reading.audited == (
+        "torchvision/shufflenet_v2_x0_5 at 32x32, mean 0.5 0.4 0.3, std 0.2 0.3 0.25; read by the file's own card."
+    )
 
 
 def test_half_precision_is_loaded_as_single(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -72,7 +75,9 @@ def test_a_card_beside_the_file(tmp_path: Path, state: dict[str, Tensor], suffix
     path = tmp_path / "amber.safetensors"
     save_file(state, path)
     (tmp_path / f"amber{suffix}").write_text(json.dumps(dict(CARD)))
-    assert same_features(load_encoder(path), state)
+    loaded = load_encoder(path)
+    assert same_features(loaded, state)
+    assert f"read by the card beside the file, amber{suffix}" in loaded.reading.audited
 
 
 def test_the_requests_card_goes_before_the_files(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -150,7 +155,7 @@ def test_the_wrappers_people_save(tmp_path: Path, state: dict[str, Tensor], form
     assert same_features(loaded, state)
     assert (loaded.dropped != ()) == (form != "compiled")
     if form in ("moco", "moco v3", "byol", "dino"):
-        assert any("slow copy" in note for note in loaded.notes)
+        assert any("slow copy" in sentence for sentence in loaded.reading.assumptions)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -172,13 +177,14 @@ def test_a_file_without_batch_counters(tmp_path: Path, state: dict[str, Tensor])
     save_file({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, path)
     loaded = load_encoder(path, card=CARD)
     assert same_features(loaded, state)
-    assert "batch counters" in loaded.notes[0]
+    assert "batch counters" in loaded.reading.notes[0]
+    assert loaded.reading.assumptions == ()
 
 
 def test_modules_before_the_encoder_are_not_passed_over_in_silence(tmp_path: Path, state: dict[str, Tensor]) -> None:
     path = tmp_path / "stem.safetensors"
     save_file({**{f"1.{k}": v for k, v in state.items()}, "denoiser.weight": torch.ones(3, 3, 1, 1)}, path)
-    (note,) = load_encoder(path, card=CARD).notes
+    (note,) = load_encoder(path, card=CARD).reading.assumptions
     assert "not audited: denoiser" in note
 
 
@@ -238,7 +244,8 @@ def test_without_a_card_a_plain_network_is_recognised(tmp_path: Path, state: dic
     loaded = load_encoder(path)
     assert loaded.card.architecture == CARD["architecture"]
     assert loaded.card.image_size == (224, 224)
-    assert any("No card was given" in note for note in loaded.notes)
+    assert any("No card was given" in sentence for sentence in loaded.reading.assumptions)
+    assert "assumed from names and shapes" in loaded.reading.audited
 
 
 def test_without_a_card_a_small_image_stem_is_ambiguous(tmp_path: Path) -> None:

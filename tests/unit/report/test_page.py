@@ -76,6 +76,12 @@ def test_every_picture_and_drawing_has_words() -> None:
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
 
 
+def test_what_was_read_and_assumed_stands_in_the_first_lines() -> None:
+    part = audited.circumstances().encoder
+    text = rendered().text
+    assert text.index(part.audited) < text.index(part.assumptions[0]) < text.index("What was audited")
+
+
 def test_a_score_that_proves_nothing_is_shown_as_such() -> None:
     report = build_report(Findings(audited.blown_up()), audited.circumstances())
     assert [row.blown_up for row in report.hypotheses] == [[0.97], []]
