@@ -46,6 +46,7 @@ class AuditRequest:
     device: str = "auto"
     encoder_name: str | None = None  # the user's name for the file, where the path is a server's
     images_name: str | None = None
+    copy: str | None = None  # which copy of the encoder, where its file holds several; before the card's
     container: str | None = None  # suffix of the delivered encoder (.safetensors, .pt, .pth); None: as it came
     on_read: Callable[[Reading], None] = lambda reading: None  # hears what was read and assumed, before the search
 
@@ -109,7 +110,7 @@ def _read(
     """The encoder, or a fresh one where none was given, the images at its size, and how the encoder was read."""
     loaded, fresh = None, None
     if request.encoder is not None:
-        loaded = load_encoder(request.encoder, card=request.card, name=request.encoder_name)
+        loaded = load_encoder(request.encoder, card=request.card, copy=request.copy, name=request.encoder_name)
         encoder, reading = loaded.encoder, loaded.reading
     else:
         assert kind.untrained_card is not None  # ``_check_encoder`` has refused the others
@@ -129,12 +130,12 @@ def _check_encoder(request: AuditRequest, kind: AuditKind) -> None:
             expected=f"an encoder file for an audit of kind {kind.key}",
             action="Name or upload one.",
         )
-    if request.encoder is None and request.card is not None:
+    if request.encoder is None and (request.card is not None or request.copy is not None):
         raise UsageError(
             "card_without_encoder",
-            field="card",
-            found="a card and no encoder",
-            expected="the encoder that the card describes, or neither",
+            field="card" if request.card is not None else "copy",
+            found="a card, or the name of a copy, and no encoder",
+            expected="the encoder that it describes, or neither",
             action="Add the encoder. What is trained where there is none is set by the parameters threat_model.",
         )
 

@@ -46,6 +46,7 @@ _MULTIPART: dict[str, Any] = {
             },
             "kind": {"type": "string", "default": "detect", "description": "one of GET /methods"},
             "card": {"type": "string", "description": "JSON: what the weights are, if the file does not say"},
+            "copy": {"type": "string", "description": "which copy of the encoder, where its file holds several"},
             "parameters": {"type": "string", "description": "JSON object; GET /methods has the schema"},
             "seed": {"type": "integer", "default": 0, "minimum": 0},
         },

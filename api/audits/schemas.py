@@ -46,6 +46,15 @@ class AuditSubmission(BaseModel):
     encoder: FileReference | None = None
     images: FileReference | None = None
     card: Annotated[dict[str, Any] | None, Field(description="what the weights are, if the file does not say")] = None
+    audited_copy: Annotated[
+        str | None,
+        Field(
+            alias="copy",
+            min_length=1,
+            max_length=200,
+            description="which copy of the encoder, where its file holds several: its name or a part of it (teacher)",
+        ),
+    ] = None
     parameters: dict[str, Any] = {}
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED, strict=True)] = 0
 

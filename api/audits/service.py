@@ -73,9 +73,11 @@ def check_submission(service: Service, request: AuditSubmission, files: Mapping[
     named = {"encoder": request.encoder, "images": request.images}
     references = {name: reference.id for name, reference in named.items() if reference is not None}
     faults = [*_check_inputs(kind, {*files, *references}), *kind.check_parameters(request.parameters)]
-    if request.card is not None:
+    card = request.card
+    if card is not None or request.audited_copy is not None:
         faults += _check_card_has_encoder(kind, {*files, *references})
-        faults += service.catalog.check_card(request.card)
+    if card is not None:
+        faults += service.catalog.check_card(card)
     if faults:
         raise RequestProblem(
             422,
@@ -85,7 +87,9 @@ def check_submission(service: Service, request: AuditSubmission, files: Mapping[
         )
     for name, file in files.items():
         check_file(name, file)
-    return Submission(kind, request.parameters, request.seed, request.card, files, references)
+    if request.audited_copy is not None:  # a card of its own is one that says nothing else
+        card = {**(card or {}), "copy": request.audited_copy}
+    return Submission(kind, request.parameters, request.seed, card, files, references)
 
 
 def submit(service: Service, submission: Submission, key: str | None) -> Answer:
@@ -159,7 +163,7 @@ def _check_inputs(kind: Kind, given: set[str]) -> list[Fault]:
 
 
 def _check_card_has_encoder(kind: Kind, given: set[str]) -> list[Fault]:
-    """A card describes an encoder: where a kind can do without one, a card alone is a mistake."""
+    """A card, and a copy's name, describe an encoder: where a kind can do without one, a card alone is a mistake."""
     if "encoder" in given or "encoder" not in kind.optional_inputs:
         return []
     action = "Send the encoder too, or leave the card out; the parameters say what is trained where there is none."

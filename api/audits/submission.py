@@ -16,7 +16,7 @@ from api.quarantine import ArrivedFile, too_large
 from api.settings import ApiSettings
 from api.streaming import FormLayout, read_form, refuse_announced_size
 
-_FIELDS = ("kind", "card", "parameters", "seed")
+_FIELDS = ("kind", "card", "copy", "parameters", "seed")
 
 
 async def read_submission(
@@ -57,8 +57,9 @@ async def _small_body(request: Request, limit: int) -> str:
 def _from_fields(fields: dict[str, str]) -> dict[str, Any]:
     """A form's text fields as the JSON request would have them."""
     values: dict[str, Any] = {}
-    if fields.get("kind"):
-        values["kind"] = fields["kind"].strip()
+    for name in ("kind", "copy"):
+        if fields.get(name, "").strip():
+            values[name] = fields[name].strip()
     for name in ("card", "parameters"):
         if fields.get(name, "").strip():
             values[name] = _parsed(fields[name], name)

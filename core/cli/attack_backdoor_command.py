@@ -12,7 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from core.cli.answer import Format, print_json, print_reading
-from core.cli.audit_commands import CardFile, Debug, Device, EncoderFile, Force, OutputFormat, Preset, Seed, SetValues
+from core.cli.audit_commands import (
+    CardFile,
+    CopyName,
+    Debug,
+    Device,
+    EncoderFile,
+    Force,
+    OutputFormat,
+    Preset,
+    Seed,
+    SetValues,
+)
 from core.cli.console_run import ConsoleRun
 from core.cli.method_settings import configure
 from core.cli.request_options import check_output, read_card
@@ -35,6 +46,7 @@ def backdoor(
         Path | None, typer.Option("--test", help="Labelled test images, to measure whether the attack worked.")
     ] = None,
     card: CardFile = None,
+    copy: CopyName = None,
     preset: Preset = None,
     settings: SetValues = None,
     seed: Seed = 0,
@@ -76,7 +88,7 @@ def backdoor(
     summary: dict[str, Any] = {"attack": row.key, "trigger": spec.settings(), "target": target, "seed": seed}
     console = Console(stderr=True)
     with failures_explained(), ConsoleRun(console) as run:
-        loaded = load_encoder(encoder, card=read_card(card))
+        loaded = load_encoder(encoder, card=read_card(card), copy=copy)
         print_reading(asdict(loaded.reading), console, word="Attacked")
         clean = loaded.encoder.to(where)
         labelled = load_labelled(images, clean.image_size)

@@ -21,6 +21,10 @@ ImagesPath = Annotated[
     Path, typer.Argument(metavar="IMAGES", help="Clean, unlabelled images: a folder, zip, tar, parquet or npz.")
 ]
 CardFile = Annotated[Path | None, typer.Option("--card", help="JSON file that says what the weights are.")]
+CopyName = Annotated[
+    str | None,
+    typer.Option("--copy", metavar="NAME", help="Which copy of the encoder, where the file holds several: teacher."),
+]
 ReportFolder = Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write report and pictures there.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="What standard output carries.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Where all random choices come from.")]
@@ -37,6 +41,7 @@ def detect(
     encoder: EncoderFile,
     images: ImagesPath,
     card: CardFile = None,
+    copy: CopyName = None,
     report: ReportFolder = None,
     output_format: OutputFormat = Format.TABLE,
     seed: Seed = 0,
@@ -52,7 +57,7 @@ def detect(
     Exit status: 0 clean, 1 backdoored, 5 inconclusive; 2 failed, 3 unsupported file, 4 wrong usage.
     """
     parameters = build_parameters(preset, method, settings or [])
-    outcome = _look("detect", encoder, images, card, parameters, seed, device, report, output_format, force=force)
+    outcome = _look("detect", encoder, images, card, copy, parameters, seed, device, report, output_format, force=force)
     return exit_code_for(outcome.verdict)
 
 
@@ -61,6 +66,7 @@ def purify(
     images: ImagesPath,
     output: OutputFile,
     card: CardFile = None,
+    copy: CopyName = None,
     report: ReportFolder = None,
     output_format: OutputFormat = Format.TABLE,
     seed: Seed = 0,
@@ -82,7 +88,8 @@ def purify(
     from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
 
     suffix = output.suffix.lower()
-    request = AuditRequest("purify", encoder, images, read_card(card), parameters, seed, device, container=suffix)
+    given = read_card(card)
+    request = AuditRequest("purify", encoder, images, given, parameters, seed, device, copy=copy, container=suffix)
     with workplace(output.absolute().parent) as folder:
         outcome = run_on_console(request, folder)
         delivered = next(artifact for artifact in outcome.artifacts if artifact.name == "encoder")
@@ -97,6 +104,7 @@ def canary(
     encoder: EncoderFile,
     images: ImagesPath,
     card: CardFile = None,
+    copy: CopyName = None,
     report: ReportFolder = None,
     output_format: OutputFormat = Format.TABLE,
     seed: Seed = 0,
@@ -115,7 +123,7 @@ def canary(
     parameters = build_parameters(preset, method, settings or [])
     if steps is not None:
         parameters["canary_steps"] = steps
-    outcome = _look("canary", encoder, images, card, parameters, seed, device, report, output_format, force=force)
+    outcome = _look("canary", encoder, images, card, copy, parameters, seed, device, report, output_format, force=force)
     from core.types import Verdict  # torch takes seconds to import, and --help must not
 
     seen = outcome.report["canaries"]
@@ -128,6 +136,7 @@ def _look(
     encoder: Path,
     images: Path,
     card: Path | None,
+    copy: str | None,
     parameters: Mapping[str, Any],
     seed: int,
     device: str,
@@ -141,7 +150,7 @@ def _look(
         check_report_folder(report, force=force)
     from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
 
-    request = AuditRequest(kind, encoder, images, read_card(card), parameters, seed, device)
+    request = AuditRequest(kind, encoder, images, read_card(card), parameters, seed, device, copy=copy)
     with workplace(None) as folder:
         outcome = run_on_console(request, folder)
         if report is not None:

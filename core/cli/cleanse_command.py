@@ -12,7 +12,18 @@ import typer
 from rich.console import Console
 
 from core.cli.answer import Format, print_json
-from core.cli.audit_commands import CardFile, Debug, Device, Force, OutputFormat, Preset, ReportFolder, Seed, SetValues
+from core.cli.audit_commands import (
+    CardFile,
+    CopyName,
+    Debug,
+    Device,
+    Force,
+    OutputFormat,
+    Preset,
+    ReportFolder,
+    Seed,
+    SetValues,
+)
 from core.cli.audit_run import place_report, telling, workplace
 from core.cli.cleanse_answer import cleansing_summary, print_cleansing_sentences, print_cleansing_table
 from core.cli.console_run import ConsoleRun
@@ -50,6 +61,7 @@ def cleanse(
         typer.Option("--encoder", metavar="ENCODER", help="An encoder trained on the set; else one is trained first."),
     ] = None,
     card: CardFile = None,
+    copy: CopyName = None,
     report: ReportFolder = None,
     archive: Annotated[bool, typer.Option("--archive", help="Write the cleaned set too, in the same form.")] = False,
     method: Annotated[str | None, typer.Option("--method", help="poison_cam (default) or patch_search.")] = None,
@@ -83,7 +95,7 @@ def cleanse(
         check_report_folder(report, force=force)
     from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
 
-    request = AuditRequest("cleanse", encoder, dataset, read_card(card), parameters, seed, device)
+    request = AuditRequest("cleanse", encoder, dataset, read_card(card), parameters, seed, device, copy=copy)
     with workplace(output.absolute().parent) as folder:
         outcome = _run(request, folder, output)
         if report is not None:
@@ -103,7 +115,7 @@ def _run(request: AuditRequest, folder: Path, output: Path) -> AuditOutcome:
     from core.training.checkpoints import checkpoint_folder, content_fingerprint, fingerprint
 
     given = [content_fingerprint(path) for path in (request.images, request.encoder) if path is not None]
-    settings = (request.card, request.parameters, request.seed, request.device, version("encoder-audit"))
+    settings = (request.card, request.copy, request.parameters, request.seed, request.device, version("encoder-audit"))
     console = Console(stderr=True)
     with ConsoleRun(console) as run:
         with checkpoint_folder(output, fingerprint("cleanse", given, *settings), run, say=_say) as resumable:

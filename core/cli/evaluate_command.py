@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from core.cli.answer import Format, print_json, print_reading
-from core.cli.audit_commands import CardFile, Debug, Device, EncoderFile, OutputFormat, Seed
+from core.cli.audit_commands import CardFile, CopyName, Debug, Device, EncoderFile, OutputFormat, Seed
 from core.cli.console_run import ConsoleRun
 from core.cli.evaluation_answer import print_evaluation_table
 from core.cli.request_options import read_card
@@ -56,6 +56,7 @@ def evaluate(
         int | None, typer.Option("--limit-per-class", metavar="N", min=1, help="Read at most N images of each class.")
     ] = None,
     card: CardFile = None,
+    copy: CopyName = None,
     output_format: OutputFormat = Format.TABLE,
     seed: Seed = 0,
     device: Device = "auto",
@@ -80,7 +81,7 @@ def evaluate(
     given, where = read_card(card), resolve_device(device)
     config = EvaluateConfig.model_validate({"probes": [p.value for p in probe]} if probe else {})
     with failures_explained(), ConsoleRun(Console(stderr=True)) as run:
-        loaded, clean = load_encoder(encoder, card=given), None
+        loaded, clean = load_encoder(encoder, card=given, copy=copy), None
         if reference is not None:
             with _naming({"encoder": "reference", "card": "reference-card"}):
                 clean = load_encoder(reference, card=read_card(reference_card))

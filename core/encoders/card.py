@@ -64,6 +64,8 @@ class EncoderCard(BaseModel):
     mean: tuple[_Mean, _Mean, _Mean]
     std: tuple[_Std, _Std, _Std]
     feature_dim: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    audited_copy: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(default=None, alias="copy")
+    """Which copy of the encoder is meant where the file holds several: its prefix or a part of it (``teacher``)."""
 
     @field_validator("input_size", "mean", "std", mode="before")
     @classmethod
@@ -86,7 +88,7 @@ class EncoderCard(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """The card as JSON values, the form in which it was read: absent fields stay absent."""
-        return self.model_dump(mode="json", exclude_defaults=True) | {"format": FORMAT}
+        return self.model_dump(mode="json", exclude_defaults=True, by_alias=True) | {"format": FORMAT}
 
 
 SAMPLE_CARD: Mapping[str, Any] = MappingProxyType(
@@ -129,7 +131,8 @@ def parse_card(mapping: Mapping[str, Any], field: str = "card", error: type[Audi
             field=".".join([field, *words]),
             found=found,
             expected=_expectation(first["type"], str(first["msg"]), str(first["loc"][0]) if first["loc"] else ""),
-            action="Correct the card; its fields are architecture, overrides, input_size, mean, std and feature_dim.",
+            action="Correct the card; its fields are architecture, overrides, input_size, mean, std, feature_dim and"
+            " copy.",
         ) from failure
 
 
@@ -141,6 +144,7 @@ _EXPECTED = {
     "std": "three numbers in [0.001, 2], the standard deviation of pixels in [0, 1] (not 0..255)",
     "overrides": "per convolution kernel_size, stride, padding or dilation (integers or [h, w]), or 'identity'",
     "feature_dim": "a positive integer",
+    "copy": "the name of one copy of the encoder in the file, such as teacher",
 }
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from core.encoders.architectures import build_backbone, shapes_of
 from core.encoders.card import EncoderCard, parse_card
+from core.encoders.copies import Choice, choose_copy, copy_alone
 from core.encoders.file_kind import FileKind, recognise
 from core.encoders.infer import infer_card
 from core.encoders.inspect_pickle import inspect_legacy_checkpoint, inspect_zip_checkpoint
@@ -56,7 +57,8 @@ class LoadedEncoder:
 
     ``digest`` is the file's SHA-256, ``parameters`` the number of weights, ``dropped`` the names in the file that are
     not part of the encoder (projection heads, momentum copies, optimizer). ``reading`` says what was read and what was
-    assumed: the first lines of every answer.
+    assumed: the first lines of every answer. ``copy`` says which copy was audited and why, where the file holds
+    several; ``reading`` repeats it.
     """
 
     encoder: Encoder
@@ -66,22 +68,29 @@ class LoadedEncoder:
     dropped: tuple[str, ...]
     reading: Reading
     source: SourceForm
+    copy: str | None = None
 
 
-def load_encoder(path: Path, *, card: Mapping[str, Any] | None = None, name: str | None = None) -> LoadedEncoder:
+def load_encoder(
+    path: Path, *, card: Mapping[str, Any] | None = None, copy: str | None = None, name: str | None = None
+) -> LoadedEncoder:
     """Open the encoder at ``path``. ``card`` overrides the file's own; ``name`` is the user's name for the file.
 
+    ``copy`` names the copy to audit where the file holds several (see ``copies``) and goes before the card's. A card
+    that says nothing but the copy leaves the rest to be read from the file.
+
     Raises:
-        UsageError: no such file, or a ``card`` that is not a card.
+        UsageError: no such file, a ``card`` that is not a card, or a ``copy`` that the file does not hold.
         UnsupportedInput: everything else that is wrong with the file; ``problem.code`` says what.
     """
     name = name or path.name
-    given = parse_card(card) if card is not None else None
+    alone = None if card is None else copy_alone(card)
+    given = parse_card(card) if card is not None and alone is None else None
     source, digest = _read(path, name)
     shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
     found, origin, assumptions = _find_card(given, source, path, shapes)
-    placements = _place(found, shapes)
-    assumptions += _placement_assumptions(placements)
+    choice = _place(found, source, copy or alone or found.audited_copy)
+    placements = choice.placements
     notes = _placement_notes(placements)
     encoder = _build(found, source, placements[0], name)
     used = set(placements[0].paths.values())
@@ -95,8 +104,8 @@ def load_encoder(path: Path, *, card: Mapping[str, Any] | None = None, name: str
         source.is_checkpoint, source.tensors, placements, source.scalars, source.metadata, source.left_out
     )
     card_found = found.model_copy(update={"feature_dim": encoder.feature_dim}) if found.feature_dim is None else found
-    reading = Reading(audited(card_found, origin), tuple(assumptions), tuple(notes))
-    return LoadedEncoder(encoder, card_found, digest, parameters, dropped, reading, placed)
+    reading = Reading(audited(card_found, origin, copy=choice.words or ""), tuple(assumptions), tuple(notes))
+    return LoadedEncoder(encoder, card_found, digest, parameters, dropped, reading, placed, choice.words)
 
 
 def _find_card(
@@ -187,7 +196,12 @@ def _card_from_text(text: str, where: str) -> EncoderCard:
     return parse_card(mapping, where, UnsupportedInput)
 
 
-def _place(card: EncoderCard, shapes: Mapping[tuple[str, ...], tuple[int, ...]]) -> tuple[Placement, ...]:
+def _place(card: EncoderCard, source: SourceForm, copy: str | None) -> Choice:
+    def same_weights(one: Placement, other: Placement) -> bool:
+        pairs = ((source.tensors[one.paths[key]], source.tensors[path]) for key, path in other.paths.items())
+        return all(first.dtype == second.dtype and torch.equal(first, second) for first, second in pairs)
+
+    shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
     found = search(shapes, shapes_of(build_backbone(card, device="meta")))
     if found.placements:
         if found.placements[0].max_pool_removed and card.overrides.get("maxpool") != "identity":
@@ -198,7 +212,7 @@ def _place(card: EncoderCard, shapes: Mapping[tuple[str, ...], tuple[int, ...]])
                 expected="a card that says 'maxpool': 'identity'",
                 action="Add the override to the card.",
             )
-        return found.placements
+        return choose_copy(found.placements, copy, same_weights)
     nearest = found.nearest or Mismatch("", (), (), ())
     raise UnsupportedInput(
         "keys_do_not_match",
@@ -218,14 +232,6 @@ def _first_few(what: str, names: tuple[str, ...]) -> str:
         return ""
     shown = ", ".join(ascii(name)[1:-1][:100] for name in names[:4])
     return f"; {len(names)} {what}: {shown}" + (", ..." if len(names) > 4 else "")
-
-
-def _placement_assumptions(placements: tuple[Placement, ...]) -> list[str]:
-    chosen, *others = placements
-    if not others:
-        return []
-    copies = ", ".join(repr(other.prefix) for other in others)
-    return [f"The encoder under {chosen.prefix!r} was audited; the file also holds a slow copy under {copies}."]
 
 
 def _placement_notes(placements: tuple[Placement, ...]) -> list[str]:

@@ -2,7 +2,7 @@
 
 Training code wraps its encoder (``state_dict``, ``module.``, ``encoder_q.``, ``backbone.``, ``f.``, ``visual.``,
 nested in any order). No list of prefixes is needed: the encoder lies wherever *all* names and shapes of its
-architecture are found. What does need words is what may be dropped, and which of two copies is the one in use.
+architecture are found. What does need words is what may be dropped; which of two copies is in use, ``copies`` says.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Search:
-    """Every place where the encoder lies, the one in use first, and the nearest miss when there is none."""
+    """Every place where the encoder lies, in the file's order, and the nearest miss when there is none."""
 
     placements: tuple[Placement, ...]
     nearest: Mismatch | None
@@ -111,7 +111,7 @@ def search(shapes: Mapping[Path, Shape], expected: Mapping[str, Shape]) -> Searc
     """Look for names and shapes ``expected`` under every prefix of the checkpoint's ``shapes``.
 
     Raises:
-        UnsupportedInput: ``ambiguous_checkpoint`` when two different copies could be the one in use.
+        UnsupportedInput: ``ambiguous_checkpoint`` when two tensors have one name.
     """
     by_name = flat_names(shapes)
     found: list[Placement] = []
@@ -129,8 +129,6 @@ def search(shapes: Mapping[Path, Shape], expected: Mapping[str, Shape]) -> Searc
             found.append(Placement(prefix, paths, heads, absent, view.max_pool_removed))
         elif nearest is None or _distance(mismatch) < _distance(nearest):
             nearest = mismatch
-    if len(found) > 1:
-        found = _in_use_first(found)
     return Search(tuple(found), nearest)
 
 
@@ -184,17 +182,3 @@ def _distance(mismatch: Mismatch) -> int:
 
 def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
-
-
-def _in_use_first(found: list[Placement]) -> list[Placement]:
-    """The trained copy before its slow (momentum, target, teacher) copies."""
-    fast = [p for p in found if not any(_SLOW_COPY.fullmatch(part) for part in p.prefix.split("."))]
-    if len(fast) != 1:
-        raise UnsupportedInput(
-            "ambiguous_checkpoint",
-            field="encoder",
-            found=f"{len(found)} copies of the encoder, under " + ", ".join(repr(p.prefix) for p in found[:6]),
-            expected="one encoder, or one beside its momentum copy",
-            action="Save the state dict of the copy that is in use, alone.",
-        )
-    return fast + [placement for placement in found if placement is not fast[0]]

@@ -92,7 +92,12 @@ def _card_text(original: str | None, card: EncoderCard) -> str:
         known = EncoderCard.model_validate(json.loads(original))
         if known.model_copy(update={"feature_dim": card.feature_dim}) == card:
             return original
-    return json.dumps(card.to_json())
+    return json.dumps(_without_copy(card).to_json())
+
+
+def _without_copy(card: EncoderCard) -> EncoderCard:
+    """All copies hold the same weights now, and some may be gone: the card need not say which is meant."""
+    return card.model_copy(update={"audited_copy": None})
 
 
 def _nested(loaded: LoadedEncoder, tensors: Mapping[tuple[str, ...], Tensor]) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def _nested(loaded: LoadedEncoder, tensors: Mapping[tuple[str, ...], Tensor]) ->
             node = node.setdefault(part, {})
         node[path[-1]] = value
     if _wrapper(source):
-        tree[CARD_KEY] = json.dumps(loaded.card.to_json())
+        tree[CARD_KEY] = json.dumps(_without_copy(loaded.card).to_json())
     return tree
 
 
