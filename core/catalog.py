@@ -139,7 +139,7 @@ def _kinds() -> tuple[AuditKind, ...]:
             parameters=CanaryParameters,
             sections={"detection": DETECTION},
             run=lambda subject, settings, run: canary(
-                subject, settings.chosen["detection"], settings.values["canary_steps"], run
+                subject, settings.chosen["detection"], default_unlearning(), settings.values["canary_steps"], run
             ),
         ),
         AuditKind(

@@ -3,9 +3,12 @@ row here."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from core.cleansing import patch_search, poison_cam
 from core.methods import Cleanse, Detect, Method, Train, Unlearn
 from core.recovery import decree, ssl_cleanse, ssldefender, ssldefender_search
+from core.recovery.power import worth
 from core.training import threat_model
 from core.unlearning import fine_pruning, fine_tuning, nad, neural_cleanse, random_triggers, ssl_kd
 from core.unlearning import ssldefender as distillation
@@ -20,6 +23,7 @@ DECREE: Method[Detect] = Method(
     config=decree.DecreeConfig,
     apply=decree.detect,
     stage_plan=decree.stage_plan,
+    worth=partial(worth, decree.METHOD),
 )
 
 DETECTION: tuple[Method[Detect], ...] = (
@@ -36,6 +40,7 @@ DETECTION: tuple[Method[Detect], ...] = (
         follow=ssldefender.follow,
         follow_plan=ssldefender.follow_plan,
         second=DECREE,
+        worth=partial(worth, ssldefender_search.METHOD),
     ),
     DECREE,
     Method(
@@ -48,6 +53,7 @@ DETECTION: tuple[Method[Detect], ...] = (
         config=ssl_cleanse.SslCleanseConfig,
         apply=ssl_cleanse.detect,
         stage_plan=ssl_cleanse.stage_plan,
+        worth=partial(worth, ssl_cleanse.METHOD),
     ),
 )
 """Detection methods; the first is the default."""

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from core.cleansing.result import Cleansing
 from core.config import MethodConfig
 from core.recovery.detection import Detection
+from core.recovery.power import Worth
 from core.run import Run
 from core.training.pretrain import Pretraining
 from core.triggers import AdditiveTrigger, MaskedTrigger
@@ -67,7 +68,8 @@ class Method(Generic[MethodT]):
     of its time. ``uses_new_triggers``: whether triggers that are found after a round of unlearning would change the
     next; not so for methods that ignore triggers or take only the first. ``follow`` with its ``follow_plan``: how a
     detection method comes to more triggers of what it found; None for methods that have no such step. ``second`` is
-    asked, with its default parameters, where a detection method is in doubt."""
+    asked, with its default parameters, where a detection method is in doubt. ``worth`` says what a run with a
+    configuration is worth that found nothing, on images of a (height, width): every detection method has it."""
 
     key: str
     title: str
@@ -79,6 +81,7 @@ class Method(Generic[MethodT]):
     follow: Follow | None = None
     follow_plan: Callable[[Any, Detection], Mapping[str, float]] | None = None
     second: Method[MethodT] | None = None
+    worth: Callable[[Any, tuple[int, int]], Worth] | None = None
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:

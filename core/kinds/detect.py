@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from core.kinds.findings import Findings, Subject
 from core.methods import Choice, Detect, Unlearn
-from core.recovery.bands import family_is_measured, shipped_observations
+from core.recovery.bands import shipped_observations
 from core.recovery.detection import Detection
 from core.recovery.second_opinion import settled_by, wants_another
 from core.recovery.surrogate import against_surrogate
+from core.recovery.yardstick import is_measured
 from core.run import Run, StageRun
 from core.types import Encoder, ImageSet, Verdict
 
@@ -20,27 +21,53 @@ SECOND = "second opinion"
 
 
 def detect(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn], run: Run) -> Findings:
-    """Run the chosen detection; nothing is changed and nothing delivered.
+    """Run the chosen detection; nothing is changed and nothing delivered."""
+    found = judge(subject, detection, unlearning, run)
+    if found.verdict is not Verdict.CLEAN:
+        found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
+    return Findings(found)
 
-    A suspect that no clean encoder of its family stands beside, and that is not plainly clean, is held against a copy
-    that ``unlearning`` has purified. In a measured family a second method is asked in doubt and close to it.
+
+def judge(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn], run: Run) -> Detection:
+    """The detection's verdict with all that settles a doubt about it.
+
+    A suspect that no clean encoder of its family, searched with the same parameters, stands beside, and that is not
+    plainly clean, is held against a copy that ``unlearning`` has purified. In a measured family a second method is
+    asked in doubt and close to it. What found nothing is called clean only if it is worth that (:func:`weighed`).
     """
-    plan = detection.stages() | surrogate_stages(subject, detection, unlearning)
+    plan = judging_stages(subject, detection, unlearning)
     run.plan(plan)
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
     plan |= second_stages(found, detection)
     run.plan(plan | detection.follow_stages(found))
     found = asked_again(subject, found, detection, run)
-    if found.verdict is Verdict.CLEAN:
-        return Findings(found)
-    run.plan(plan | detection.follow_stages(found))
-    if found.verdict is Verdict.BACKDOORED:
-        found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
-    if needs_surrogate(found):
+    if found.verdict is not Verdict.CLEAN and needs_surrogate(found):
+        run.plan(plan | detection.follow_stages(found))
+        if found.verdict is Verdict.BACKDOORED:
+            found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
         found = held_against_copy(subject, found, detection, unlearning, run)
-    if found.verdict is not Verdict.CLEAN:
-        found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
-    return Findings(found)
+    return weighed(subject, found, detection)
+
+
+def judging_stages(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn]) -> dict[str, float]:
+    """The stages of :func:`judge` that can be known before it, with their shares of a detection's time."""
+    return detection.stages() | surrogate_stages(subject, detection, unlearning)
+
+
+def weighed(subject: Subject, found: Detection, detection: Choice[Detect]) -> Detection:
+    """``found``, and a verdict of clean made *inconclusive* where the search was not worth that word: shorter than any
+    whose power was measured, at an image size where none was, or with bounds that no clean encoder was searched with.
+    """
+    if found.verdict is not Verdict.CLEAN or detection.method.worth is None:
+        return found
+    worth = detection.method.worth(detection.config, subject.encoder.image_size)
+    objections = list(worth.objections)
+    if unmeasured := ", ".join(row.name for row in found.hypotheses if not row.measured):
+        objections.append(f"No clean encoder was searched with these bounds: {unmeasured}.")
+    if not objections:
+        return replace(found, reasons=(*found.reasons, worth.power))
+    first = "Nothing was found, and that is no proof that the encoder is clean."
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reasons=(first, *objections, *found.reasons))
 
 
 def followed(
@@ -73,7 +100,8 @@ def second_stages(found: Detection, detection: Choice[Detect]) -> dict[str, floa
 
 
 def needs_surrogate(found: Detection) -> bool:
-    """Whether the verdict rests on other families' clean encoders, and there is something to unlearn.
+    """Whether the verdict rests on clean encoders of other families or other parameters, and there is something to
+    unlearn.
 
     Not where a trigger blows features up, or the suspect is a stranger to its family: a copy without the trigger says
     nothing about such a doubt.
@@ -97,7 +125,7 @@ def held_against_copy(
 
 def surrogate_stages(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn]) -> dict[str, float]:
     """The stages of :func:`held_against_copy`, for a suspect that may need it; otherwise none."""
-    if detection.method.follow is None or family_is_measured(subject.encoder):
+    if detection.method.follow is None or is_measured(subject.encoder, detection.config):
         return {}
     stages = {**unlearning.stages(), **detection.stages()}
     return {f"{SURROGATE}: {name}": share for name, share in stages.items()}

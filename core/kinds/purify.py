@@ -11,6 +11,7 @@ from core.kinds.detect import (
     needs_surrogate,
     second_stages,
     surrogate_stages,
+    weighed,
 )
 from core.kinds.findings import Findings, Subject
 from core.methods import Choice, Detect, Unlearn
@@ -46,6 +47,7 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
     found = asked_again(subject, found, detection, run)
     if needs_surrogate(found) and found.verdict is Verdict.INCONCLUSIVE:
         found = held_against_copy(subject, found, detection, purification, run)
+    found = weighed(subject, found, detection)
     if found.verdict is Verdict.CLEAN or not found.triggers:
         return Findings(found, delivered=subject.encoder)
     to_compare = found.verdict is Verdict.BACKDOORED and not found.calibrated
@@ -59,9 +61,10 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
         )
         verify = StageRun(_round(run, number), VERIFY)
         again = detection.method.apply(unlearnt.student, subject.images, detection.config, verify, seed=subject.seed)
+        again = weighed(subject, again, detection)
         if number == 1 and to_compare:
             # The purified copy is at hand: it serves as the yardstick that no clean encoder of the family could be.
-            found = against_surrogate(found, again, shipped_observations())
+            found = weighed(subject, against_surrogate(found, again, shipped_observations()), detection)
             if found.verdict is Verdict.CLEAN:
                 return Findings(found, delivered=subject.encoder)
         if number == MOST_ROUNDS or not (purification.method.uses_new_triggers and _worth_another_round(again)):

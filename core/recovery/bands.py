@@ -1,7 +1,7 @@
 """The clean encoders that ship with the package as a yardstick (``bands.json``), and how to read them.
 
 ``encoder-audit zoo calibrate`` writes the file from a zoo's clean encoders: for each preset of a detection method its
-parameters, and each encoder's score for each kind of trigger.
+parameters, and each encoder's score for each kind of trigger, by its key.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from importlib.resources import files
 from typing import Any
 
 from core.config import MethodConfig
-from core.recovery.nulls import Null, Observation, family_of, null_for
-from core.types import Encoder
+from core.recovery.nulls import Null, Observation, null_for
 
-FORMAT = "encoder-audit-bands/1"
+FORMAT = "encoder-audit-bands/2"
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Band:
     config: Mapping[str, Any]
     observed: tuple[Observation, ...]
 
-    def null(self, hypothesis: str, family: str) -> Null | None:
-        return null_for(hypothesis, family, self.observed)
+    def null(self, key: str, family: str) -> Null | None:
+        return null_for(key, family, self.observed)
 
 
 @lru_cache(maxsize=1)
@@ -41,12 +40,6 @@ def shipped_bands() -> tuple[Band, ...]:
 def shipped_observations() -> tuple[Observation, ...]:
     """The clean encoders of the default parameters."""
     return shipped_bands()[0].observed
-
-
-def family_is_measured(encoder: Encoder) -> bool:
-    """Whether one of :func:`shipped_observations` is of the encoder's architecture and input size."""
-    family = family_of(encoder.architecture, encoder.image_size)
-    return any(one.family == family for one in shipped_observations())
 
 
 def band_for(config: MethodConfig, bands: Sequence[Band]) -> Band | None:

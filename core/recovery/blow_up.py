@@ -55,11 +55,11 @@ def judge_without_blow_ups(
     judged = judge_hypotheses(results)
     if judged.verdict is Verdict.CLEAN:
         return judged
-    kinds = {kind[0].hypothesis.name: kind for kind in found}
+    kinds = {kind[0].hypothesis.key: kind for kind in found}
     held: list[HypothesisResult] = []
     blown: list[Candidate] = []  # what the reason speaks of
     for result in results:
-        candidates = kinds.get(result.name)
+        candidates = kinds.get(result.key)
         if candidates is None:  # a row that compares two searches
             held.append(result)
             continue

@@ -29,6 +29,7 @@ from core.ops.cosine import pairwise_similarity
 from core.random import draw_batch, generator
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import features_in_chunks, features_of, frozen
+from core.recovery.power import Effort
 from core.recovery.soundness import clean_similarity, why_unsound
 from core.run import Run, StateDict
 from core.triggers import MaskedTrigger
@@ -37,6 +38,7 @@ from core.types import Encoder, Images, ImageSet, Verdict
 METHOD = "decree"
 STAGE = "shrink mask"
 HYPOTHESIS = "smallest mask"
+KEY = "decree-mask"
 UNTESTED = (
     "Backdoors planted by poisoning the pre-training data: this method misses them.",
     "Triggers that a mask cannot hold, and large opaque patches near the threshold.",
@@ -51,6 +53,16 @@ class DecreeConfig(MethodConfig):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "paper": {"threshold": 0.1, "doubtful": 0.1, "max_epochs": 1000, "least_progress": 0.0, "settled": 0.0}
+    }
+
+    effort: ClassVar[dict[str, tuple[Effort, str]]] = {
+        "threshold": (Effort.AT_LEAST, "the search for a small mask"),
+        "doubtful": (Effort.AT_LEAST, "the search for a small mask"),
+        "batch_size": (Effort.AT_LEAST, "the search for a small mask"),
+        "max_epochs": (Effort.AT_LEAST, "the search for a small mask"),
+        "patience": (Effort.AT_LEAST, "the search for a small mask"),
+        "least_progress": (Effort.AT_MOST, "the search for a small mask"),
+        "settled": (Effort.AT_MOST, "the search for a small mask"),
     }
 
     threshold: float = Field(
@@ -234,14 +246,14 @@ def _conclude(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfi
         f"The smallest mask that makes all features alike covers {size:.1%} of the image "
         f"(backdoor: below {config.threshold:.1%})."
     )
-    recovered = RecoveredTrigger(HYPOTHESIS, trigger, similarity, size, "fraction of pixels")
+    recovered = RecoveredTrigger(HYPOTHESIS, trigger, similarity, size, "fraction of pixels", key=KEY)
     return Detection(
         METHOD,
         verdict,
         score,
         threshold,
         (reason,),
-        (HypothesisResult(HYPOTHESIS, score, threshold, (score,)),),
+        (HypothesisResult(HYPOTHESIS, score, threshold, (score,), key=KEY),),
         () if verdict is Verdict.CLEAN else (recovered,),
         floor,
         UNTESTED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from core.triggers.additive import AdditiveTrigger
 from core.triggers.masked import MaskedTrigger
@@ -14,6 +15,8 @@ from core.types import Verdict
 @dataclass(frozen=True)
 class RecoveredTrigger:
     """A candidate trigger and how strongly it acts on images that its search never saw.
+
+    ``hypothesis`` names its kind for people, ``key`` (``hypotheses.kind_key``) for programs.
 
     ``similarity`` is the mean off-diagonal pairwise cosine of triggered features; ``size`` is the trigger's extent in
     ``size_unit`` (fraction of pixels for masks, largest change on the [0, 1] scale for additive patterns). ``target``
@@ -26,6 +29,7 @@ class RecoveredTrigger:
     size: float
     size_unit: str
     target: int = 0
+    key: str = ""
 
 
 def few_of_each(triggers: Sequence[RecoveredTrigger], most: int = 2) -> tuple[RecoveredTrigger, ...]:
@@ -37,7 +41,7 @@ def few_of_each(triggers: Sequence[RecoveredTrigger], most: int = 2) -> tuple[Re
     kept: list[RecoveredTrigger] = []
     seen: Counter[tuple[int, str]] = Counter()
     for trigger in triggers:
-        kind = (trigger.target, trigger.hypothesis)
+        kind = (trigger.target, trigger.key)
         seen[kind] += 1
         if seen[kind] <= most:
             kept.append(trigger)
@@ -47,6 +51,10 @@ def few_of_each(triggers: Sequence[RecoveredTrigger], most: int = 2) -> tuple[Re
 @dataclass(frozen=True)
 class HypothesisResult:
     """One kind of trigger that was looked for: its statistic against its own threshold (larger is more suspicious).
+
+    ``name`` is for people; ``key`` (``hypotheses.kind_key``) is what other encoders' are found by, of any size.
+    ``measured`` is False where no clean encoder was searched for this kind with these bounds: its threshold is then
+    borrowed, and it can accuse but not acquit.
 
     ``scores`` are the single restarts' statistics, so that a reader sees the spread; ``score`` is the one that counts.
     Where the threshold comes from clean encoders, ``expected`` is what they usually score, ``doubtful`` where doubt
@@ -68,11 +76,28 @@ class HypothesisResult:
     half: float | None = None
     blown_up: tuple[float, ...] = ()
     whole: float | None = None
+    key: str = ""
+    measured: bool = True
 
     @property
     def sound(self) -> tuple[float, ...]:
         """The scores that count, best first."""
         return tuple(score for score in self.scores if score not in self.blown_up)
+
+
+class About(StrEnum):
+    """What a :class:`Caveat` speaks of."""
+
+    FAMILY = "family"
+    PARAMETERS = "parameters"
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """Why thresholds are not those of clean encoders like the suspect, searched as it was: a sentence for reports."""
+
+    about: About
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +108,8 @@ class Detection:
     distance in the score's unit. ``reasons`` are sentences for the report, ``untested`` names what was not looked for.
     ``clean_similarity`` is the mean pairwise cosine of the clean images' features: the floor of every score.
     ``triggers`` are best first, and empty when nothing acts like a backdoor. ``calibrated`` is False where no clean
-    encoder of the suspect's own family stands behind the thresholds. ``unfollowed`` counts the target embeddings that
+    encoder of the suspect's own family, searched with the same parameters, stands behind the thresholds; ``caveats``,
+    whose sentences are among the reasons, say why. ``unfollowed`` counts the target embeddings that
     no recovery was made towards yet: unlearning wants that done first (``Method.follow``). ``reserve`` has the triggers
     of an encoder that is called clean with little to spare, until another method was asked. ``blown_up``: inconclusive
     because the trigger drives the encoder out of its range, as those would that another method finds. ``stranger``: it
@@ -104,6 +130,7 @@ class Detection:
     reserve: tuple[RecoveredTrigger, ...] = ()
     blown_up: bool = False
     stranger: bool = False
+    caveats: tuple[Caveat, ...] = ()
 
     @property
     def irresolvable(self) -> bool:

@@ -21,11 +21,11 @@ import math
 from collections.abc import Sequence
 
 from core.recovery.detection import HypothesisResult
-from core.recovery.hypotheses import AdditivePattern
+from core.recovery.hypotheses import AdditivePattern, kind_key
 from core.recovery.nulls import PRIOR_DEVIATION, Null, Observation, null_for, remaining_gap, similarity_at
 
 GROWTH = "growth"
-"""The name under which clean encoders' growth stands among their scores."""
+"""The kind under which clean encoders' growth stands among their scores, with the pattern's amplitude as its bound."""
 
 GROWTH_DEVIATION = 0.15
 """What is believed of the scatter of growth within a family before any is seen (``docs/calibration.md``)."""
@@ -35,6 +35,11 @@ LEAST_RESPONSE = 0.01
 
 RESTARTS = 2
 """Restarts of the search at half strength, which end alike."""
+
+
+def growth_key(pattern: AdditivePattern) -> str:
+    """The key of the growth of ``pattern``'s response."""
+    return kind_key(GROWTH, pattern.amplitude)
 
 
 def half_of(pattern: AdditivePattern) -> AdditivePattern:
@@ -49,9 +54,9 @@ def growth(full: float, half: float, clean: float) -> float | None:
     return math.log2(strong / weak) if weak >= LEAST_RESPONSE and strong > 0 else None
 
 
-def growth_null(family: str, observed: Sequence[Observation]) -> Null | None:
-    """What the growth of clean encoders is; None if too few were measured."""
-    return null_for(GROWTH, family, observed, prior=GROWTH_DEVIATION)
+def growth_null(pattern: AdditivePattern, family: str, observed: Sequence[Observation]) -> Null | None:
+    """What the growth of clean encoders' response to ``pattern`` is; None if too few were measured."""
+    return null_for(growth_key(pattern), family, observed, prior=GROWTH_DEVIATION)
 
 
 def is_unlike(seen: float, null: Null, alarm: float) -> bool:
@@ -95,4 +100,5 @@ def growth_row(
         excess=(seen - limit) * PRIOR_DEVIATION / GROWTH_DEVIATION,
         null=null.source,
         half=half,
+        key=growth_key(pattern),
     )

@@ -23,12 +23,22 @@ BLOCK = 32
 """Pixels of a side of the blocks that a spectral pattern repeats in, as CTRL does."""
 
 
+def kind_key(kind: str, bound: float) -> str:
+    """The key of one kind of trigger with its ``bound``, which is relative to the image or on a scale that does not
+    know its size: what scores are stored and compared by at every image size. Names are for people only."""
+    return f"{kind}@{bound:.4g}"
+
+
 class Hypothesis(Protocol):
     """``channels`` unconstrained numbers per place of a canvas become a trigger; all methods work on any leading
-    dimensions. The canvas is the image for patterns in pixels, a block of frequencies for spectral ones."""
+    dimensions. The canvas is the image for patterns in pixels, a block of frequencies for spectral ones. ``key`` is
+    that of :func:`kind_key`."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
 
     @property
     def channels(self) -> int: ...
@@ -72,6 +82,10 @@ class MaskedPattern(_OnPixels):
     def name(self) -> str:
         return f"masked pattern, {self.budget:.0%} of the pixels"
 
+    @property
+    def key(self) -> str:
+        return kind_key("masked", self.budget)
+
     def stamp(self, raw: Tensor, images: Images) -> Images:
         mask = mask_with_budget(raw[..., :1, :, :], self.budget)
         # The factor 2 lets Adam's step reach saturated colours in tens of steps.
@@ -93,6 +107,10 @@ class AdditivePattern(_OnPixels):
     @property
     def name(self) -> str:
         return f"additive pattern, {self.amplitude * 255:.0f}/255"
+
+    @property
+    def key(self) -> str:
+        return kind_key("additive", self.amplitude)
 
     def stamp(self, raw: Tensor, images: Images) -> Images:
         return (images + self.amplitude * torch.tanh(raw)).clamp(0, 1)
@@ -121,6 +139,10 @@ class SpectralPattern:
     def name(self) -> str:
         return f"spectral pattern, {self.budget:.1f} per block"
 
+    @property
+    def key(self) -> str:
+        return kind_key("spectral", self.budget)
+
     def canvas(self, image_size: tuple[int, int]) -> tuple[int, int]:
         return min(image_size[0], BLOCK), min(image_size[1], BLOCK)
 
@@ -146,17 +168,23 @@ class SpectralPattern:
 
 @dataclass(frozen=True)
 class WindowPattern(_OnPixels):
-    """An opaque patch in a fixed window: rows ``top``.. and columns ``left``.., ``side`` pixels square."""
+    """An opaque patch in a fixed window: rows ``top``.. and columns ``left``.., ``side`` pixels square. ``bound`` is
+    the side that was asked for, relative to the image's shorter side."""
 
     top: int
     left: int
     side: int
+    bound: float
 
     channels = 3
 
     @property
     def name(self) -> str:
         return f"opaque patch, {self.side}x{self.side} pixels"
+
+    @property
+    def key(self) -> str:
+        return kind_key("opaque-patch", self.bound)
 
     def mask(self, height: int, width: int) -> Tensor:
         mask = torch.zeros(1, height, width)

@@ -69,8 +69,8 @@ class Null:
 
 @dataclass(frozen=True)
 class Observation:
-    """A clean encoder that was searched: its family and the x of each kind of trigger, by the hypothesis' name; its
-    growth (``core.recovery.growth``) stands among them under a name of its own.
+    """A clean encoder that was searched: its family and the x of each kind of trigger, by its key
+    (``hypotheses.kind_key``); its growth (``core.recovery.growth``) stands among them under a key of its own.
 
     ``sha256`` is of its weights file; ``seeds`` searches were averaged.
     """
@@ -87,17 +87,16 @@ def family_of(architecture: str | None, image_size: tuple[int, int]) -> str:
     return f"{architecture or 'unknown'} at {image_size[0]}x{image_size[1]}"
 
 
-def null_for(
-    hypothesis: str, family: str, observed: Sequence[Observation], *, prior: float = PRIOR_DEVIATION
-) -> Null | None:
-    """The null of ``hypothesis`` for an encoder of ``family``; None if too few clean encoders were searched for it.
+def null_for(key: str, family: str, observed: Sequence[Observation], *, prior: float = PRIOR_DEVIATION) -> Null | None:
+    """The null of the kind of trigger ``key`` for an encoder of ``family``; None if too few clean encoders were
+    searched for it.
 
     Without a clean encoder of that family, all families stand in for it: their means are then the sample, and the
     limits become as wide as families differ.
     """
-    groups = _by_family(hypothesis, observed)
+    groups = _by_family(key, observed)
     total = sum(len(group) for group in groups.values())
-    apart = scatter(hypothesis, observed)
+    apart = scatter(key, observed)
     if family in groups:
         own = groups[family]
         deviation, degrees = apart or (prior, 0)
@@ -111,10 +110,10 @@ def null_for(
     return Null(float(values.mean()), float(values.std(ddof=1)), total, total - 1, False, source, prior)
 
 
-def scatter(hypothesis: str, observed: Sequence[Observation]) -> tuple[float, int] | None:
+def scatter(key: str, observed: Sequence[Observation]) -> tuple[float, int] | None:
     """How far clean encoders of one family lie apart: the deviation within families, pooled, and its degrees of
     freedom; None if no family has two."""
-    groups = _by_family(hypothesis, observed)
+    groups = _by_family(key, observed)
     degrees = sum(len(group) - 1 for group in groups.values())
     if not degrees:
         return None
@@ -122,9 +121,9 @@ def scatter(hypothesis: str, observed: Sequence[Observation]) -> tuple[float, in
     return math.sqrt(squares / degrees), degrees
 
 
-def _by_family(hypothesis: str, observed: Sequence[Observation]) -> dict[str, list[float]]:
+def _by_family(key: str, observed: Sequence[Observation]) -> dict[str, list[float]]:
     groups: dict[str, list[float]] = {}
     for one in observed:
-        if hypothesis in one.scores:
-            groups.setdefault(one.family, []).append(one.scores[hypothesis])
+        if key in one.scores:
+            groups.setdefault(one.family, []).append(one.scores[key])
     return groups

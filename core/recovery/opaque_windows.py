@@ -35,7 +35,7 @@ def window_grid(height: int, width: int, side: float) -> list[WindowPattern]:
     """Half-overlapping square windows; the last row and column touch the border."""
     pixels = max(2, round(side * min(height, width)))
     tops, lefts = _starts(height, pixels), _starts(width, pixels)
-    return [WindowPattern(top, left, pixels) for top in tops for left in lefts]
+    return [WindowPattern(top, left, pixels, side) for top in tops for left in lefts]
 
 
 def window_stages(settings: WindowSettings) -> dict[str, float]:

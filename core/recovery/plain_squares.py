@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from core.ops.cosine import pairwise_similarity
-from core.recovery.hypotheses import WindowPattern
+from core.recovery.hypotheses import WindowPattern, kind_key
 from core.recovery.nulls import remaining_gap, similarity_at
 from core.recovery.patch_dictionary import Climb, find_squares
 from core.recovery.search import Candidate, judge
@@ -41,13 +41,17 @@ _ELSEWHERE, _PLACED = 0.25, 48
 
 @dataclass(frozen=True)
 class PlainSquare(WindowPattern):
-    """One square of those whose sides are at most ``largest`` pixels; the bound names the kind."""
+    """One square of those whose sides are at most ``largest`` pixels, the share ``bound`` of the shorter side."""
 
     largest: int
 
     @property
     def name(self) -> str:
         return f"plain square of up to {self.largest}x{self.largest} pixels at one place"
+
+    @property
+    def key(self) -> str:
+        return kind_key("plain-square", self.bound)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def search_squares(
     climb = Climb(_CLIMBERS, _MOVES, largest, lambda scores: _beyond_its_like(scores, grid))
     found = find_squares(encoder, images[: 2 * settings.images], pairwise_similarity, grid, climb, run, stage=STAGE)
     floor = clean_similarity(encoder, held_back)
-    judged = [_at_one_place(encoder, held_back, square, largest, floor) for square, _ in found]
+    judged = [_at_one_place(encoder, held_back, square, settings, floor) for square, _ in found]
     return sorted(judged, key=lambda candidate: -candidate.score)
 
 
@@ -104,14 +108,18 @@ def _beyond_its_like(similarities: Tensor, grid: Sequence[Square]) -> Tensor:
     return x
 
 
-def _at_one_place(encoder: Encoder, held_back: Images, square: Square, largest: int, floor: float) -> Candidate:
+def _at_one_place(
+    encoder: Encoder, held_back: Images, square: Square, settings: SquareSettings, floor: float
+) -> Candidate:
     """``square`` judged on ``held_back``, less what it does elsewhere; ``floor`` is clean images' similarity."""
     height, width = held_back.shape[-2:]
     middle = max(1, (min(height, width) - square.side) // 2)
     places = [s for s in squares_of(square.side, middle, height, width) if s.colour == square.colour]
     others = [place for place in places if place.overlap(square) <= _ELSEWHERE] or places
     elsewhere = score_squares(encoder, held_back[:_PLACED], pairwise_similarity, others).median()
-    candidate = square_candidate(encoder, held_back, square, PlainSquare(square.top, square.left, square.side, largest))
+    largest = settings.largest(height, width)
+    window = PlainSquare(square.top, square.left, square.side, settings.side, largest)
+    candidate = square_candidate(encoder, held_back, square, window)
     here = remaining_gap(candidate.similarity, max(floor, float(elsewhere)))
     return replace(candidate, discounted=similarity_at(here, floor))
 

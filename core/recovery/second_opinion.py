@@ -22,7 +22,9 @@ def wants_another(found: Detection) -> bool:
 
 def settled_by(found: Detection, second: Detection, title: str) -> Detection:
     """``found`` with the answer of the method ``title`` beside it; backdoored, on its score, if ``second`` is."""
-    rows = tuple(replace(row, name=f"{row.name} ({title})") for row in second.hypotheses)
+    rows = tuple(
+        replace(row, name=f"{row.name} ({title})", key=f"{second.method}: {row.key}") for row in second.hypotheses
+    )
     said = f"{title}, asked for a second opinion, says {second.verdict}: {second.reasons[0]}"
     both = replace(found, hypotheses=(*found.hypotheses, *rows), reserve=())
     if second.verdict is not Verdict.BACKDOORED:

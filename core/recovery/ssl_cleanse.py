@@ -38,6 +38,7 @@ from core.random import derive_seed, generator
 from core.recovery.cluster_inversion import Inversions, InversionSettings, invert
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import features_in_chunks, frozen
+from core.recovery.power import Effort
 from core.recovery.soundness import clean_similarity, why_unsound
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Verdict
@@ -45,6 +46,7 @@ from core.types import Encoder, Images, ImageSet, Verdict
 METHOD = "ssl-cleanse"
 STAGE = "invert clusters"
 HYPOTHESIS = "smallest mask to one cluster"
+KEY = "ssl-cleanse-mask"
 UNTESTED = (
     "Backdoors planted by poisoning the pre-training data: they act weakly.",
     "Triggers that a mask cannot hold, and backdoors that lead to several clusters, which do not stand out.",
@@ -67,6 +69,16 @@ class SslCleanseConfig(MethodConfig):
             "threshold": 2.0,
             "doubtful": 2.0,
         }
+    }
+
+    effort: ClassVar[dict[str, tuple[Effort, str]]] = {
+        "steps": (Effort.AT_LEAST, "the search for masks"),
+        "batch_size": (Effort.AT_LEAST, "the search for masks"),
+        "patience": (Effort.FREE, "the search for masks"),
+        "look_every": (Effort.FREE, "the search for masks"),
+        "stop_patience": (Effort.AT_LEAST, "the search for masks"),
+        "threshold": (Effort.AT_MOST, "the verdict"),
+        "doubtful": (Effort.AT_MOST, "the verdict"),
     }
 
     clusters: int = Field(
@@ -166,7 +178,7 @@ def _conclude(
         score,
         config.threshold,
         (reason,),
-        (HypothesisResult(HYPOTHESIS, score, config.threshold, tuple(indices.tolist())),),
+        (HypothesisResult(HYPOTHESIS, score, config.threshold, tuple(indices.tolist()), key=KEY),),
         tuple(_recovered(encoder, held_back, found, k) for k in suspicious if math.isfinite(float(norms[k]))),
         floor,
         UNTESTED,
@@ -176,7 +188,7 @@ def _conclude(
 def _recovered(encoder: Encoder, held_back: Images, found: Inversions, cluster: int) -> RecoveredTrigger:
     trigger = found.trigger(cluster)
     similarity = float(pairwise_similarity(features_in_chunks(encoder, trigger(held_back))))
-    return RecoveredTrigger(HYPOTHESIS, trigger, similarity, trigger.area(), "fraction of pixels")
+    return RecoveredTrigger(HYPOTHESIS, trigger, similarity, trigger.area(), "fraction of pixels", key=KEY)
 
 
 def _no_verdict(reasons: tuple[str, ...], floor: float, threshold: float | None = None) -> Detection:

@@ -33,7 +33,8 @@ from core.ops.cosine import mean_direction
 from core.recovery.blow_up import is_blown_up, judge_without_blow_ups
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger, few_of_each
 from core.recovery.forward import features_in_chunks, frozen
-from core.recovery.growth import GROWTH, growth, growth_row
+from core.recovery.growth import growth, growth_key, growth_row
+from core.recovery.hypotheses import AdditivePattern
 from core.recovery.nulls import remaining_gap
 from core.recovery.search import Candidate
 from core.recovery.soundness import clean_similarity, why_too_dull, why_unsound
@@ -95,7 +96,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     groups = _by_target([c for kind in kinds for c in kind if c.score >= least])
     triggers = few_of_each([_recovered(c, number) for number, group in enumerate(groups) for c in group])
     close = any(
-        remaining_gap(top.score, searched.floor) >= yardstick.null(top.hypothesis.name).limit(ASKED)
+        remaining_gap(top.score, searched.floor) >= yardstick.null(top.hypothesis.key).limit(ASKED)
         for top in searched.sound
     )
     return Detection(
@@ -103,7 +104,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         judged.verdict,
         judged.score,
         judged.threshold,
-        (*judged.reasons, *stranger, *yardstick.caveats),
+        (*judged.reasons, *stranger, *(caveat.sentence for caveat in yardstick.caveats)),
         results,
         () if clean else triggers,
         searched.floor,
@@ -113,6 +114,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         reserve=triggers if clean and close else (),
         blown_up=judged.blown_up,
         stranger=bool(stranger),
+        caveats=yardstick.caveats,
     )
 
 
@@ -135,7 +137,7 @@ def follow(
 def clean_scores(
     encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int
 ) -> dict[str, float]:
-    """What an encoder that is known to be clean scores: hypothesis' name -> x (``nulls``). For calibration.
+    """What an encoder that is known to be clean scores: the kind's key -> x (``nulls``). For calibration.
 
     Triggers that blow features up do not count, here as in a verdict; a kind that found no others is missing.
 
@@ -153,15 +155,17 @@ def clean_scores(
             action="Leave it out.",
         )
     searched = search_all(network, images, config, run, seed=seed)
-    scores = {top.hypothesis.name: remaining_gap(top.score, searched.floor) for top in searched.sound}
+    scores = {top.hypothesis.key: remaining_gap(top.score, searched.floor) for top in searched.sound}
     grown = growth(searched.additive[0].similarity, searched.half.similarity, searched.floor)
-    return scores if grown is None else scores | {GROWTH: grown}
+    return scores if grown is None else scores | {growth_key(pattern_of(config)): grown}
 
 
 def _why_a_stranger(searched: Searched, yardstick: Yardstick) -> tuple[str, ...]:
     """The sentence of ``yardstick.why_a_stranger``; none where there is nothing to say."""
     top = searched.additive[0]
-    why = yardstick.why_a_stranger(top.hypothesis.name, top.similarity, searched.half.similarity, searched.floor)
+    pattern = top.hypothesis
+    assert isinstance(pattern, AdditivePattern)
+    why = yardstick.why_a_stranger(pattern, top.similarity, searched.half.similarity, searched.floor)
     return () if why is None else (why,)
 
 
@@ -169,16 +173,23 @@ def _rows(searched: Searched, yardstick: Yardstick, config: SSLDefenderConfig) -
     """Each kind of trigger against what clean encoders score, and the additive one against half of itself."""
     rows = []
     for kind in searched.found:
-        name = kind[0].hypothesis.name
-        row = compared(name, _scores(kind), searched.floor, yardstick.null(name))
+        hypothesis = kind[0].hypothesis
+        row = compared(
+            hypothesis.name,
+            hypothesis.key,
+            _scores(kind),
+            searched.floor,
+            yardstick.null(hypothesis.key),
+            measured=yardstick.measures(hypothesis.key),
+        )
         blown_up = tuple(c.score for c in kind if is_blown_up(c.features, searched.clean))
         whole = None if kind[0].discounted is None else kind[0].similarity
         rows.append(replace(row, blown_up=blown_up, whole=whole))
-    null = yardstick.growth()
+    pattern = pattern_of(config)
+    null = yardstick.growth(pattern)
     if null is not None:
         full, half = _scores(searched.additive), searched.half.similarity
-        pattern = pattern_of(config)
-        grown = growth_row(pattern, full, half, searched.floor, null, yardstick.most(pattern.name), ALARM, DOUBT)
+        grown = growth_row(pattern, full, half, searched.floor, null, yardstick.most(pattern.key), ALARM, DOUBT)
         rows += [] if grown is None else [grown]
     return tuple(rows)
 
@@ -202,4 +213,5 @@ def _by_target(candidates: list[Candidate], apart: float = 0.8) -> list[list[Can
 
 def _recovered(candidate: Candidate, target: int) -> RecoveredTrigger:
     size, unit = candidate.hypothesis.size(candidate.trigger)
-    return RecoveredTrigger(candidate.hypothesis.name, candidate.trigger, candidate.similarity, size, unit, target)
+    kind = candidate.hypothesis
+    return RecoveredTrigger(kind.name, candidate.trigger, candidate.similarity, size, unit, target, kind.key)

@@ -16,6 +16,7 @@ from core.recovery.growth import RESTARTS, half_of
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern
 from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
 from core.recovery.plain_squares import SquareSettings, search_squares, square_stage
+from core.recovery.power import Effort
 from core.recovery.search import Candidate, SearchSettings, search
 from core.recovery.soundness import clean_similarity
 from core.recovery.towards_target import TargetBudget
@@ -40,6 +41,18 @@ class SSLDefenderConfig(MethodConfig):
             "mi_weight": 0.1,
         },
         "quick": {"steps": 60, "additive_steps": 40, "spectral_steps": 40, "thresholds": (0.9995, 0.9995, 0.9995)},
+    }
+
+    effort: ClassVar[dict[str, tuple[Effort, str]]] = {
+        "thresholds": (Effort.AT_LEAST, "every search"),
+        "batch_size": (Effort.AT_LEAST, "every search"),
+        "steps": (Effort.AT_LEAST, "the search for masked patterns"),
+        "additive_steps": (Effort.AT_LEAST, "the search for additive patterns"),
+        "spectral_steps": (Effort.AT_LEAST, "the search for spectral patterns"),
+        "window_steps": (Effort.AT_LEAST, "the search for opaque patches"),
+        "square_images": (Effort.AT_LEAST, "the search for plain squares"),
+        "square_stride": (Effort.AT_MOST, "the search for plain squares"),
+        "target_steps": (Effort.FREE, "recovery towards a target"),
     }
 
     thresholds: tuple[float, ...] = Field(

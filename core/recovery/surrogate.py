@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from core.recovery.detection import Detection, HypothesisResult
+from core.recovery.detection import About, Detection, HypothesisResult
 from core.recovery.nulls import PRIOR_DEVIATION, Null, Observation, null_for, remaining_gap, scatter
 from core.recovery.verdict import ALARM, DOUBT, compared, judge_hypotheses
 from core.types import Verdict
@@ -35,42 +35,53 @@ def against_surrogate(found: Detection, surrogate: Detection, observed: Sequence
     the verdict is ``inconclusive``. Were a backdoor still in it, unlearning would have failed on what it does away with
     as a rule; what no unlearning does away with is rather the encoder's nature. Only a score beyond all that is known
     of clean encoders (``BEYOND_DOUBT``) needs no copy.
+
+    A kind of trigger of which the copy, or the clean encoders, say nothing can end in no verdict of clean.
     """
     assert found.clean_similarity is not None
     if surrogate.clean_similarity is None or not surrogate.hypotheses:
         return _unusable(found, "nothing could be concluded from the copy", observed)
     # Triggers that blow features up prove nothing, in the suspect as little as in its copy.
     copies = {
-        row.name: remaining_gap(row.sound[0], surrogate.clean_similarity) for row in surrogate.hypotheses if row.sound
+        row.key: remaining_gap(row.sound[0], surrogate.clean_similarity) for row in surrogate.hypotheses if row.sound
     }
     rows: list[HypothesisResult] = []
+    unjudged: list[HypothesisResult] = []
     for row in found.hypotheses:
         if row.half is not None:
             rows.append(row)  # it is held against the suspect itself, not against others
             continue
-        everywhere = null_for(row.name, NO_FAMILY, observed)
-        if row.name not in copies or everywhere is None or not row.sound:
+        everywhere = null_for(row.key, NO_FAMILY, observed)
+        if row.key not in copies or everywhere is None or not row.sound:
+            unjudged.append(row)
             continue
-        if copies[row.name] > everywhere.limit(DOUBT):
+        if copies[row.key] > everywhere.limit(DOUBT):
             return _unusable(found, f"the copy still scores more than clean encoders do ({row.name})", observed)
-        deviation, degrees = scatter(row.name, observed) or (PRIOR_DEVIATION, 0)
-        null = Null(copies[row.name], deviation, 1, degrees, own_family=True, source=SOURCE)
+        deviation, degrees = scatter(row.key, observed) or (PRIOR_DEVIATION, 0)
+        null = Null(copies[row.key], deviation, 1, degrees, own_family=True, source=SOURCE)
         whole = row.whole if row.sound[0] == row.score else None  # it is the best one's, which may be blown up
-        rows.append(replace(compared(row.name, row.sound, found.clean_similarity, null), whole=whole))
+        rows.append(replace(compared(row.name, row.key, row.sound, found.clean_similarity, null), whole=whole))
     if all(row.half is not None for row in rows):
         return _unusable(found, "no kind of trigger has been measured on clean encoders", observed)
     judged = judge_hypotheses(rows)
-    kept = tuple(reason for reason in found.reasons[1:] if "family" not in reason)
+    verdict, reasons = judged.verdict, judged.reasons
+    if verdict is Verdict.CLEAN and unjudged:
+        names = ", ".join(row.name for row in unjudged)
+        verdict = Verdict.INCONCLUSIVE
+        reasons += (f"The copy says nothing of this: {names}. So the encoder is not called clean.",)
+    dealt_with = {caveat.sentence for caveat in found.caveats if caveat.about is About.FAMILY}
+    rest = tuple(caveat for caveat in found.caveats if caveat.about is not About.FAMILY)
     return replace(
         found,
-        verdict=judged.verdict,
+        verdict=verdict,
         score=judged.score,
         threshold=judged.threshold,
-        reasons=(*judged.reasons, *kept),
-        hypotheses=tuple(rows),
-        triggers=() if judged.verdict is Verdict.CLEAN else found.triggers,
-        unfollowed=0 if judged.verdict is Verdict.CLEAN else found.unfollowed,
-        calibrated=True,
+        reasons=(*reasons, *(reason for reason in found.reasons[1:] if reason not in dealt_with)),
+        hypotheses=(*rows, *unjudged),
+        triggers=() if verdict is Verdict.CLEAN else found.triggers,
+        unfollowed=0 if verdict is Verdict.CLEAN else found.unfollowed,
+        calibrated=not rest,
+        caveats=rest,
     )
 
 
@@ -85,7 +96,7 @@ def _unusable(found: Detection, why: str, observed: Sequence[Observation]) -> De
 def _is_beyond_doubt(found: Detection, observed: Sequence[Observation]) -> bool:
     assert found.clean_similarity is not None
     for row in found.hypotheses:
-        everywhere = null_for(row.name, NO_FAMILY, observed)
+        everywhere = null_for(row.key, NO_FAMILY, observed)
         if row.half is None and row.sound and everywhere is not None:
             x = remaining_gap(row.sound[0], found.clean_similarity)
             if x >= everywhere.limit(ALARM) + BEYOND_DOUBT:

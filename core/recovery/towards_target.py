@@ -127,7 +127,12 @@ def _squares(
         stage=stage,
     )
     candidates = [
-        square_candidate(encoder, held_back, square, WindowPattern(square.top, square.left, square.side))
+        square_candidate(
+            encoder,
+            held_back,
+            square,
+            WindowPattern(square.top, square.left, square.side, square.side / min(height, width)),
+        )
         for square, cosine in found
         if cosine >= NEAR_SQUARE
     ]

@@ -25,7 +25,7 @@ same one; with a wider gap it ended in a generic perturbation, and unlearning th
 @dataclass(frozen=True)
 class Judgement:
     """``score`` and ``threshold`` are those of the hypothesis that decided; a candidate with a similarity of at least
-    ``follow_from`` is worth following to its target embedding; where ``only`` is a name, those of that hypothesis."""
+    ``follow_from`` is worth following to its target embedding; where ``only`` is a key, those of that hypothesis."""
 
     verdict: Verdict
     score: float
@@ -36,7 +36,9 @@ class Judgement:
     blown_up: bool = False
 
 
-def compared(name: str, scores: Sequence[float], clean: float, null: Null) -> HypothesisResult:
+def compared(
+    name: str, key: str, scores: Sequence[float], clean: float, null: Null, *, measured: bool = True
+) -> HypothesisResult:
     """The best of ``scores`` (similarities, best first) with the limits that ``null`` sets for an encoder whose clean
     images have similarity ``clean``."""
     doubt = DOUBT if null.own_family else DOUBT_ABROAD
@@ -49,6 +51,8 @@ def compared(name: str, scores: Sequence[float], clean: float, null: Null) -> Hy
         expected=similarity_at(null.mean, clean),
         excess=remaining_gap(scores[0], clean) - null.limit(ALARM),
         null=null.source,
+        key=key,
+        measured=measured,
     )
 
 
@@ -87,5 +91,5 @@ def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
             f"mean pairwise cosine of {score}: {usual}, and {deciding.threshold:.3f} would be a backdoor."
         )
     if deciding.half is not None:
-        return Judgement(verdict, deciding.score, deciding.threshold, deciding.score - 0.02, (reason,), deciding.name)
+        return Judgement(verdict, deciding.score, deciding.threshold, deciding.score - 0.02, (reason,), deciding.key)
     return Judgement(verdict, deciding.score, deciding.threshold, 1 - RIGHT_BASIN * (1 - deciding.score), (reason,))

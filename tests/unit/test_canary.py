@@ -6,6 +6,7 @@ import torch
 from core.canary import audit, planted
 from core.canary.audit import canary
 from core.canary.planted import CANARIES, CanarySpec, plant_canary
+from core.catalog import default_unlearning
 from core.config import MethodConfig
 from core.kinds.findings import Canary, Subject
 from core.methods import Choice, Method
@@ -71,7 +72,7 @@ def test_each_copy_is_looked_at_by_the_same_detection(monkeypatch: pytest.Monkey
     run, seen = Recorder(), []
     subject = Subject(planted_encoder_for_training(), planted_images(32), 0)
     verdicts = [Verdict.CLEAN, Verdict.BACKDOORED, Verdict.INCONCLUSIVE, Verdict.BACKDOORED]
-    findings = canary(subject, detecting(verdicts, seen), 2, run)
+    findings = canary(subject, detecting(verdicts, seen), default_unlearning(), 2, run)
     assert findings.detection.verdict is Verdict.CLEAN and seen[0] is subject.encoder
     assert findings.canaries is not None
     assert [one.found for one in findings.canaries] == [True, False, False, True]

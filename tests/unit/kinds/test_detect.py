@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.config import MethodConfig
-from core.kinds.detect import detect
+from core.kinds.detect import detect, judging_stages
 from core.kinds.findings import Findings, Subject
 from core.kinds.purify import purify
 from core.method_rows import DETECTION
@@ -17,6 +17,7 @@ from core.methods import Choice, Detect, Method, Unlearn
 from core.recovery.bands import shipped_observations
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.nulls import null_for, similarity_at
+from core.recovery.power import Worth
 from core.recovery.verdict import compared, judge_hypotheses
 from core.run import QuietRun, Run
 from core.types import Encoder, ImageSet, Trigger, Verdict
@@ -42,7 +43,7 @@ def found(x: float, *, calibrated: bool) -> Detection:
     """The verdict on an encoder of no measured family that scores ``x``, or the same said of one that is measured."""
     null = null_for(HYPOTHESIS, "stranger", shipped_observations())
     assert null is not None
-    row = compared(HYPOTHESIS, [similarity_at(x, CLEAN)], CLEAN, null)
+    row = compared(HYPOTHESIS, HYPOTHESIS, [similarity_at(x, CLEAN)], CLEAN, null)
     judged = judge_hypotheses([row])
     triggers = (RecoveredTrigger("patch", patch(), 0.97, 0.03, "fraction of pixels"),)
     clean = judged.verdict is Verdict.CLEAN
@@ -209,3 +210,49 @@ def test_nobody_else_is_asked_where_there_is_no_doubt_or_a_copy_settles_it(x: fl
 
 def test_the_second_opinion_of_the_default_method_is_decree() -> None:
     assert DETECTION[0].second is not None and DETECTION[0].second.key == "decree"
+
+
+def weighing(first: Detection, objections: tuple[str, ...], suspect: Encoder) -> Choice[Detect]:
+    choice = detection(suspect, first, 0.0, None)
+    worth = Worth(objections, "It found 7 of 8.")
+    return replace(choice, method=replace(choice.method, worth=lambda config, size: worth))
+
+
+def test_nothing_found_is_clean_only_if_the_search_was_worth_it() -> None:
+    nothing = found(DOUBTFUL - 0.5, calibrated=True)
+    suspect = encoder()
+    subject = Subject(suspect, images(), 0)
+    short = "The search for masked patterns was cut short."
+    for kind in (detect, purify):
+        findings = kind(subject, weighing(nothing, (short,), suspect), unlearning([]), QuietRun())
+        assert findings.verdict is Verdict.INCONCLUSIVE and short in findings.detection.reasons
+        assert findings.unlearning is None
+        findings = kind(subject, weighing(nothing, (), suspect), unlearning([]), QuietRun())
+        assert findings.verdict is Verdict.CLEAN and findings.detection.reasons[-1] == "It found 7 of 8."
+
+
+def test_so_is_a_purified_copy() -> None:
+    suspect = encoder()
+    choice = weighing(found(CERTAIN + 1, calibrated=True), ("Too short.",), suspect)
+    findings = purify(Subject(suspect, images(), 0), choice, unlearning([]), QuietRun())
+    assert findings.verdict is Verdict.BACKDOORED and findings.verification is not None
+    assert findings.verification.verdict is Verdict.INCONCLUSIVE
+
+
+def test_bounds_that_no_clean_encoder_was_searched_with_acquit_nobody() -> None:
+    nothing = found(DOUBTFUL - 0.5, calibrated=True)
+    nothing = replace(nothing, hypotheses=tuple(replace(row, measured=False) for row in nothing.hypotheses))
+    suspect = encoder()
+    findings = detect(Subject(suspect, images(), 0), weighing(nothing, (), suspect), unlearning([]), QuietRun())
+    assert findings.verdict is Verdict.INCONCLUSIVE and HYPOTHESIS in findings.detection.reasons[1]
+
+
+def test_other_parameters_in_a_measured_family_plan_the_copy_that_they_may_need() -> None:
+    suspect = encoder()
+    suspect.architecture = shipped_observations()[0].family.partition(" at ")[0]
+    subject = Subject(suspect, images(), 0)
+    method = DETECTION[0]
+    default = Choice(method, "default", method.config())
+    other = Choice(method, "default", method.config(steps=130))  # type: ignore[call-arg]
+    assert set(judging_stages(subject, default, unlearning([]))) == set(default.stages())
+    assert "surrogate: unlearn" in judging_stages(subject, other, unlearning([]))

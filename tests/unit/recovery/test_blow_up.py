@@ -7,7 +7,7 @@ import torch
 from core.kinds.detect import needs_surrogate
 from core.recovery.blow_up import BLOWN_UP, is_blown_up, judge_without_blow_ups, nearest, stretch
 from core.recovery.detection import Detection, HypothesisResult
-from core.recovery.hypotheses import MaskedPattern, SpectralPattern
+from core.recovery.hypotheses import Hypothesis, MaskedPattern, SpectralPattern
 from core.recovery.search import Candidate
 from core.recovery.second_opinion import wants_another
 from core.triggers import MaskedTrigger
@@ -22,8 +22,10 @@ def candidate(similarity: float, times: float) -> Candidate:
     return Candidate(MASKED, TRIGGER, similarity, times * torch.ones(4, 4) / 2)
 
 
-def row(score: float, name: str = MASKED.name, excess: float = 1.0) -> HypothesisResult:
-    return HypothesisResult(name, score, 0.9, (score,), doubtful=0.8, expected=0.5, excess=excess, null="some")
+def row(score: float, kind: Hypothesis = MASKED, excess: float = 1.0) -> HypothesisResult:
+    return HypothesisResult(
+        kind.name, score, 0.9, (score,), doubtful=0.8, expected=0.5, excess=excess, null="some", key=kind.key
+    )
 
 
 def test_the_ratio_of_lengths() -> None:
@@ -81,13 +83,13 @@ def test_doubt_that_only_blow_ups_give_is_marked_as_such() -> None:
 def test_a_sound_trigger_of_another_kind_decides_over_one_that_is_further_beyond_its_limit() -> None:
     rows = [row(0.99, excess=2.0), row(0.95, excess=0.1)]
     sound = replace(candidate(0.95, 2), hypothesis=SpectralPattern(1.6))
-    rows[1] = replace(rows[1], name=sound.hypothesis.name)
+    rows[1] = replace(rows[1], name=sound.hypothesis.name, key=sound.hypothesis.key)
     judged = judge_without_blow_ups(rows, [[candidate(0.99, 27)], [sound]], CLEAN)
     assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.95
 
 
 def test_another_kind_decides_where_it_is_beyond_its_own_limit() -> None:
-    rows = [row(0.99), row(0.95, "additive, against half of it", excess=0.2)]
+    rows = [row(0.99), replace(row(0.95, excess=0.2), name="additive, against half of it", key="growth@0.04706")]
     judged = judge_without_blow_ups(rows, [[candidate(0.99, 27)]], CLEAN)
     assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.95
 

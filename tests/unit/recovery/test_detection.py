@@ -9,7 +9,7 @@ from core.triggers import AdditiveTrigger
 
 
 def found(hypothesis: str, similarity: float, target: int = 0) -> RecoveredTrigger:
-    return RecoveredTrigger(hypothesis, AdditiveTrigger(torch.zeros(3, 8, 8)), similarity, 0.1, "", target)
+    return RecoveredTrigger(hypothesis, AdditiveTrigger(torch.zeros(3, 8, 8)), similarity, 0.1, "", target, hypothesis)
 
 
 def test_of_each_kind_and_target_the_first_stay() -> None:

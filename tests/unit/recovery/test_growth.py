@@ -7,7 +7,7 @@ import math
 import pytest
 
 from core.recovery.bands import shipped_observations
-from core.recovery.growth import GROWTH, growth, growth_null, growth_row, half_of
+from core.recovery.growth import growth, growth_key, growth_null, growth_row, half_of
 from core.recovery.hypotheses import AdditivePattern
 from core.recovery.nulls import PRIOR_DEVIATION, Null, remaining_gap, similarity_at
 from core.recovery.verdict import ALARM, DOUBT, compared, judge_hypotheses
@@ -56,11 +56,13 @@ def test_the_threshold_is_what_half_the_strength_leads_one_to_expect() -> None:
 
 
 def test_a_switch_is_a_backdoor_however_little_alike_it_makes_features() -> None:
-    level = compared("additive pattern, 12/255", [at(0.8)], CLEAN, Null(0.4, 0.3, 5, 4, True, "others"))
+    level = compared(
+        "additive pattern, 12/255", "additive@0.04706", [at(0.8)], CLEAN, Null(0.4, 0.3, 5, 4, True, "others")
+    )
     switch, proportional = row(0.8, 0.1), row(0.8, 0.2)
     assert switch is not None and proportional is not None
     judged = judge_hypotheses([level, switch])
-    assert judged.verdict is Verdict.BACKDOORED and judged.only == switch.name
+    assert judged.verdict is Verdict.BACKDOORED and judged.only == switch.key
     assert "switches something on" in judged.reasons[0] and "half its strength reaches" in judged.reasons[0]
     assert judge_hypotheses([level, proportional]).verdict is Verdict.CLEAN
     between = row(0.1 * 2 ** ((NULL.limit(ALARM) + NULL.limit(DOUBT)) / 2), 0.1)
@@ -70,15 +72,19 @@ def test_a_switch_is_a_backdoor_however_little_alike_it_makes_features() -> None
 
 def test_clean_encoders_of_all_families_stand_behind_it() -> None:
     observed = shipped_observations()
-    assert all(GROWTH in one.scores for one in observed)
-    own, stranger = growth_null(observed[0].family, observed), growth_null("nothing like it", observed)
+    key = growth_key(PATTERN)
+    assert all(key in one.scores for one in observed)
+    own, stranger = (
+        growth_null(PATTERN, observed[0].family, observed),
+        growth_null(PATTERN, "nothing like it", observed),
+    )
     assert own is not None and stranger is not None
     assert own.own_family and not stranger.own_family
     assert own.limit(ALARM) < stranger.limit(ALARM)
     for one in observed:
-        null = growth_null(one.family, observed)
-        assert null is not None and math.isfinite(one.scores[GROWTH]) and one.scores[GROWTH] < null.limit(DOUBT)
+        null = growth_null(PATTERN, one.family, observed)
+        assert null is not None and math.isfinite(one.scores[key]) and one.scores[key] < null.limit(DOUBT)
 
 
 def test_without_measured_encoders_there_is_no_such_row() -> None:
-    assert growth_null("resnet", ()) is None
+    assert growth_null(PATTERN, "resnet", ()) is None

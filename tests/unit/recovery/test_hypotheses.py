@@ -7,7 +7,7 @@ from core.attacks.trigger_patterns import spectral
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern, WindowPattern
 
 SIZES = [(32, 32), (48, 40)]
-KINDS = [MaskedPattern(0.05), AdditivePattern(8 / 255), SpectralPattern(1.6), WindowPattern(3, 4, 6)]
+KINDS = [MaskedPattern(0.05), AdditivePattern(8 / 255), SpectralPattern(1.6), WindowPattern(3, 4, 6, 0.19)]
 
 
 def raw_of(hypothesis: Hypothesis, size: tuple[int, int]) -> torch.Tensor:

@@ -21,7 +21,7 @@ CLEAN = 0.4
 def found(x: float) -> Detection:
     null = null_for("mask", "stranger", OBSERVED)
     assert null is not None
-    row = compared("mask", [similarity_at(x, CLEAN)], CLEAN, null)
+    row = compared("a mask", "mask", [similarity_at(x, CLEAN)], CLEAN, null)
     judged = judge_hypotheses([row])
     return Detection(
         "ssldefender", judged.verdict, judged.score, judged.threshold, judged.reasons, (row,),

@@ -15,7 +15,7 @@ ADDITIVE = Null(1.0, 0.3, 6, 8, True, "6 clean encoders of a kind")
 
 
 def result(name: str, score: float, null: Null) -> HypothesisResult:
-    return compared(name, [score, score - 0.1], CLEAN, null)
+    return compared(name, "key@1", [score, score - 0.1], CLEAN, null)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,13 @@ def test_the_same_score_means_more_where_clean_encoders_score_less() -> None:
 
 def test_doubt_begins_earlier_among_strangers() -> None:
     abroad = Null(2.0, 0.3, 6, 8, False, "6 clean encoders of other families")
-    row = compared("masked", [0.9], CLEAN, abroad)
+    row = compared("masked", "key@1", [0.9], CLEAN, abroad)
     assert row.doubtful == pytest.approx(similarity_at(abroad.limit(DOUBT_ABROAD), CLEAN))
-    assert row.doubtful < (compared("masked", [0.9], CLEAN, MASKED).doubtful or 0)
+    assert row.doubtful < (compared("masked", "key@1", [0.9], CLEAN, MASKED).doubtful or 0)
 
 
 def test_a_row_tells_what_clean_encoders_score() -> None:
-    row = compared("masked", [0.99, 0.7], CLEAN, MASKED)
+    row = compared("masked", "key@1", [0.99, 0.7], CLEAN, MASKED)
     assert row.scores == (0.99, 0.7) and row.score == 0.99
     assert row.expected == pytest.approx(similarity_at(2.0, CLEAN))
     assert row.expected < (row.doubtful or 0) < row.threshold

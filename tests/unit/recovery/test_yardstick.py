@@ -6,16 +6,17 @@ import pytest
 
 from core.kinds.detect import needs_surrogate
 from core.recovery.bands import Band, shipped_bands
-from core.recovery.detection import Detection
-from core.recovery.growth import growth
+from core.recovery.detection import About, Caveat, Detection
+from core.recovery.growth import growth, growth_key
+from core.recovery.hypotheses import AdditivePattern
 from core.recovery.nulls import Observation, similarity_at
 from core.recovery.second_opinion import wants_another
 from core.recovery.yardstick import Yardstick
 from core.types import Verdict
 
-PATTERN, FAMILY, CLEAN = "additive", "net at 32x32", 0.4
+PATTERN, FAMILY, CLEAN = AdditivePattern(12 / 255), "net at 32x32", 0.4
 OBSERVED = tuple(
-    Observation(f"{family} {i}", family, "0" * 64, 1, {PATTERN: x, "mask": 2.0 + x, "growth": grown})
+    Observation(f"{family} {i}", family, "0" * 64, 1, {PATTERN.key: x, "mask": 2.0 + x, growth_key(PATTERN): grown})
     for family in (FAMILY, "other at 32x32")
     for i, (x, grown) in enumerate([(0.3, 1.8), (0.4, 1.9), (0.5, 2.0)])
 )
@@ -46,17 +47,16 @@ def test_a_saturated_pattern_says_nothing() -> None:
 def test_nor_does_a_pattern_that_does_nothing_or_a_family_that_was_not_measured() -> None:
     assert why(0.02, 0.005) is None
     assert why(0.8, 0.4, replace(YARDSTICK, family="unknown")) is None
-    assert why(0.8, 0.4, replace(YARDSTICK, caveats=("other parameters",))) is None
+    assert why(0.8, 0.4, replace(YARDSTICK, caveats=(Caveat(About.PARAMETERS, "other parameters"),))) is None
 
 
 def test_every_shipped_encoder_is_one_of_its_family() -> None:
     band = shipped_bands()[0]
-    (pattern,) = {name for one in band.observed for name in one.scores if name.startswith("additive")}
     for one in band.observed:
-        full = one.scores[pattern]
-        at = [similarity_at(x, CLEAN) for x in (full, full / 2 ** one.scores["growth"])]
-        assert growth(at[0], at[1], CLEAN) == pytest.approx(one.scores["growth"])
-        assert Yardstick(band, one.family, ()).why_a_stranger(pattern, at[0], at[1], CLEAN) is None
+        full = one.scores[PATTERN.key]
+        at = [similarity_at(x, CLEAN) for x in (full, full / 2 ** one.scores[growth_key(PATTERN)])]
+        assert growth(at[0], at[1], CLEAN) == pytest.approx(one.scores[growth_key(PATTERN)])
+        assert Yardstick(band, one.family, ()).why_a_stranger(PATTERN, at[0], at[1], CLEAN) is None
 
 
 def test_doubt_about_a_stranger_is_put_to_nobody() -> None:
@@ -67,8 +67,8 @@ def test_doubt_about_a_stranger_is_put_to_nobody() -> None:
 
 
 def test_the_most_that_clean_encoders_do_is_that_of_any_family() -> None:
-    strong = replace(OBSERVED[-1], scores={**OBSERVED[-1].scores, PATTERN: 0.9})
+    strong = replace(OBSERVED[-1], scores={**OBSERVED[-1].scores, PATTERN.key: 0.9})
     yardstick = replace(YARDSTICK, band=replace(YARDSTICK.band, observed=(*OBSERVED[:-1], strong)))
-    assert yardstick.most(PATTERN) == 0.9
+    assert yardstick.most(PATTERN.key) == 0.9
     assert yardstick.most("mask") == 2.5
     assert yardstick.most("searched with other bounds") == yardstick.null("searched with other bounds").mean
