@@ -152,6 +152,7 @@ def _hypotheses(detection: Detection) -> list[HypothesisRow]:
     return [
         HypothesisRow(
             name=row.name,
+            kind=row.key,
             score=row.score,
             threshold=row.threshold,
             scores=list(row.scores),

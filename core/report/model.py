@@ -17,7 +17,10 @@ from core.types import Verdict
 class HypothesisRow(ReportPart):
     """One kind of trigger that was looked for."""
 
-    name: str
+    name: str = Field(description="For people; it may hold sizes in pixels.")
+    kind: str = Field(
+        "", description="The kind of trigger and its bound relative to the image, the same at every image size."
+    )
     score: float = Field(description="The statistic that counts; larger is more suspicious.")
     threshold: float = Field(description="From here on the hypothesis is held to be true.")
     scores: list[float] = Field(description="The statistic of each restart: its spread is the uncertainty.")

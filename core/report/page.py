@@ -40,8 +40,8 @@ def render_page(report: Report, pictures: Sequence[Picture]) -> str:
     environment.filters["seconds"] = _seconds
     environment.filters["size"] = _size
     purified = report.purification
-    before = {row.name: row for row in report.hypotheses}
-    after = {row.name: row for row in purified.hypotheses} if purified else {}
+    before = {row.kind: row for row in report.hypotheses}
+    after = {row.kind: row for row in purified.hypotheses} if purified else {}
     found = report.cleansing
     shown = [(picture, _data_uri(picture)) for picture in pictures]
     of_candidates = [pair for pair in shown if pair[0].name.startswith("candidate-")]
@@ -49,8 +49,8 @@ def render_page(report: Report, pictures: Sequence[Picture]) -> str:
         report=report,
         sentence=CLEAN_SET if found and report.verdict is Verdict.CLEAN else SENTENCES[report.verdict],
         started=datetime.fromisoformat(report.started),
-        gauges=[gauge(row, report.clean_similarity, after.get(row.name)) for row in report.hypotheses],
-        gauges_after=[gauge(row, report.clean_similarity, before.get(row.name)) for row in after.values()],
+        gauges=[gauge(row, report.clean_similarity, after.get(row.kind)) for row in report.hypotheses],
+        gauges_after=[gauge(row, report.clean_similarity, before.get(row.kind)) for row in after.values()],
         curve=loss_curve(purified.loss, purified.steps) if purified else None,
         curve_width=WIDTH,
         curve_height=HEIGHT,

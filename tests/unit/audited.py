@@ -55,8 +55,8 @@ def backdoored() -> Detection:
         threshold=0.72,
         reasons=("A patch of 3.5% of the image makes unrelated images alike (cosine 0.97 against 0.41 when clean).",),
         hypotheses=(
-            HypothesisResult("masked patch", 0.97, 0.72, (0.97, 0.95, 0.61)),
-            HypothesisResult("additive", 0.5, 0.72, (0.5, 0.48)),
+            HypothesisResult("masked patch", 0.97, 0.72, (0.97, 0.95, 0.61), key="masked@0.03"),
+            HypothesisResult("additive", 0.5, 0.72, (0.5, 0.48), key="additive@0.047"),
         ),
         triggers=(
             RecoveredTrigger("masked patch", patch(), 0.97, 0.035, "fraction of pixels"),
@@ -88,7 +88,7 @@ def clean() -> Detection:
         score=0.44,
         threshold=0.72,
         reasons=("No trigger reaches its threshold.",),
-        hypotheses=(HypothesisResult("masked patch", 0.44, 0.72, (0.44, 0.4)),),
+        hypotheses=(HypothesisResult("masked patch", 0.44, 0.72, (0.44, 0.4), key="masked@0.03"),),
         clean_similarity=0.41,
     )
 

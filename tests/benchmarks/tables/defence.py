@@ -18,7 +18,7 @@ from core.kinds.detect import detect
 from core.kinds.findings import Subject
 from core.kinds.purify import purify
 from core.methods import Choice, Detect, Unlearn
-from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
+from core.recovery.detection import About, Caveat, Detection, HypothesisResult, RecoveredTrigger
 from core.run import Run
 from core.triggers import AdditiveTrigger, MaskedTrigger
 from core.types import Encoder, ImageSet, Verdict
@@ -99,10 +99,11 @@ def read_detection(path: Path) -> Detection:
     state["triggers"] = tuple(
         RecoveredTrigger(**{**row, "trigger": _trigger(row["trigger"])}) for row in state["triggers"]
     )
+    state["caveats"] = tuple(Caveat(About(row["about"]), row["sentence"]) for row in state.get("caveats", ()))
     return Detection(**{**state, "reasons": tuple(state["reasons"]), "untested": tuple(state["untested"])})
 
 
-_SIZES: Sequence[str] = ("hypothesis", "similarity", "size", "size_unit", "target")
+_SIZES: Sequence[str] = ("hypothesis", "similarity", "size", "size_unit", "target", "key")
 
 
 def _trigger(arrays: Mapping[str, Any]) -> MaskedTrigger | AdditiveTrigger:
