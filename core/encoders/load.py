@@ -23,7 +23,7 @@ from core.encoders.architectures import build_backbone, shapes_of
 from core.encoders.card import EncoderCard, parse_card
 from core.encoders.copies import Choice, choose_copy, copy_alone
 from core.encoders.file_kind import FileKind, recognise
-from core.encoders.infer import infer_card
+from core.encoders.infer import InferredCard, infer_card
 from core.encoders.inspect_pickle import inspect_legacy_checkpoint, inspect_zip_checkpoint
 from core.encoders.inspect_safetensors import inspect_safetensors
 from core.encoders.placement import Mismatch, Placement, search, unrecognised
@@ -58,7 +58,7 @@ class LoadedEncoder:
     ``digest`` is the file's SHA-256, ``parameters`` the number of weights, ``dropped`` the names in the file that are
     not part of the encoder (projection heads, momentum copies, optimizer). ``reading`` says what was read and what was
     assumed: the first lines of every answer. ``copy`` says which copy was audited and why, where the file holds
-    several; ``reading`` repeats it.
+    several; ``reading`` repeats it. ``size_assumed``: nobody gave the input size and nothing in the file shows it.
     """
 
     encoder: Encoder
@@ -69,6 +69,7 @@ class LoadedEncoder:
     reading: Reading
     source: SourceForm
     copy: str | None = None
+    size_assumed: bool = False
 
 
 def load_encoder(
@@ -88,7 +89,8 @@ def load_encoder(
     given = parse_card(card) if card is not None and alone is None else None
     source, digest = _read(path, name)
     shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
-    found, origin, assumptions = _find_card(given, source, path, shapes)
+    found, origin, inferred = _find_card(given, source, path, shapes)
+    assumptions = list(inferred.assumptions) if inferred else []
     choice = _place(found, source, copy or alone or found.audited_copy)
     placements = choice.placements
     notes = _placement_notes(placements)
@@ -105,21 +107,22 @@ def load_encoder(
     )
     card_found = found.model_copy(update={"feature_dim": encoder.feature_dim}) if found.feature_dim is None else found
     reading = Reading(audited(card_found, origin, copy=choice.words or ""), tuple(assumptions), tuple(notes))
-    return LoadedEncoder(encoder, card_found, digest, parameters, dropped, reading, placed, choice.words)
+    assumed = inferred is not None and inferred.size_assumed
+    return LoadedEncoder(encoder, card_found, digest, parameters, dropped, reading, placed, choice.words, assumed)
 
 
 def _find_card(
     given: EncoderCard | None, source: SourceForm, path: Path, shapes: Mapping[tuple[str, ...], tuple[int, ...]]
-) -> tuple[EncoderCard, str, list[str]]:
-    """The card, who gave it, and what had to be assumed."""
+) -> tuple[EncoderCard, str, InferredCard | None]:
+    """The card, who gave it, and what was assumed where nobody did."""
     if given is not None:
-        return given, GIVEN, []
+        return given, GIVEN, None
     if (own := _own_card(source)) is not None:
-        return own, OWN, []
+        return own, OWN, None
     if (beside := _card_beside(path)) is not None:
-        return beside[0], f"read by the card beside the file, {beside[1]}", []
-    inferred = infer_card(shapes)
-    return inferred.card, ASSUMED, list(inferred.assumptions)
+        return beside[0], f"read by the card beside the file, {beside[1]}", None
+    inferred = infer_card(shapes, source.scalars)
+    return inferred.card, ASSUMED, inferred
 
 
 def _read(path: Path, name: str) -> tuple[SourceForm, str]:
