@@ -19,6 +19,7 @@ from core.device import resolve_device
 from core.encoders.fresh import fresh_encoder
 from core.encoders.load import LoadedEncoder, load_encoder
 from core.encoders.reading import TRAINED_HERE, Reading, audited
+from core.encoders.size_of_images import require_size_like_images
 from core.errors import AuditFailed, UsageError
 from core.images.load import load_images
 from core.images.sizes import usual_size
@@ -111,6 +112,8 @@ def _read(
     loaded, fresh = None, None
     if request.encoder is not None:
         loaded = load_encoder(request.encoder, card=request.card, copy=request.copy, name=request.encoder_name)
+        if loaded.size_assumed:
+            require_size_like_images(loaded, usual_size(request.images))
         encoder, reading = loaded.encoder, loaded.reading
     else:
         assert kind.untrained_card is not None  # ``_check_encoder`` has refused the others

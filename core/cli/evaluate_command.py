@@ -85,6 +85,8 @@ def evaluate(
         if reference is not None:
             with _naming({"encoder": "reference", "card": "reference-card"}):
                 clean = load_encoder(reference, card=read_card(reference_card))
+            _require_size_like(clean, train, {"encoder": "reference", "card": "reference-card"})
+        _require_size_like(loaded, train, {})
         size = loaded.encoder.image_size
         training, testing = (
             _labelled(train, "train", size, limit_per_class),
@@ -112,6 +114,16 @@ def evaluate(
             print_reading(asdict(clean.reading), word="Reference")
         print_evaluation_table(evaluation)
     return 0
+
+
+def _require_size_like(loaded: LoadedEncoder, images: Path, names: dict[str, str]) -> None:
+    """Hold an input size that was only assumed against the images."""
+    from core.encoders.size_of_images import require_size_like_images
+    from core.images.sizes import usual_size
+
+    if loaded.size_assumed:
+        with _naming({"images": "train", **names}):
+            require_size_like_images(loaded, usual_size(images))
 
 
 def _encoder_json(path: Path, loaded: LoadedEncoder) -> dict[str, object]:

@@ -44,7 +44,7 @@ def build_backbone(card: EncoderCard, *, device: torch.device | str = "cpu") -> 
         UnsupportedInput: no such architecture, or an override that does not fit it.
     """
     family, _, name = card.architecture.partition("/")
-    _require_known(card.architecture)
+    require_known(card.architecture)
     # A constructor draws its initial weights from torch's global generator; leave that as it was.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), torch.device(device):
         warnings.simplefilter("ignore")
@@ -85,7 +85,12 @@ def default_preprocessing(
     return (side, side), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def _require_known(architecture: str) -> None:
+def require_known(architecture: str) -> None:
+    """Refuse a name that neither library has.
+
+    Raises:
+        UnsupportedInput: ``unknown_architecture``, with near matches, or with the tags that there are.
+    """
     known = known_architectures()
     if architecture in known:
         return
@@ -93,6 +98,10 @@ def _require_known(architecture: str) -> None:
     import torchvision
 
     name = architecture.rpartition("/")[2]
+    if untagged(architecture) in known and architecture.startswith("timm/"):
+        if name in timm.list_pretrained(name.partition(".")[0] + ".*"):
+            return
+        raise _unknown_tag(architecture, timm.list_pretrained(name.partition(".")[0] + ".*"))
     near = [a for a in known if a.rpartition("/")[2] == name] + difflib.get_close_matches(architecture, known, n=4)
     raise UnsupportedInput(
         "unknown_architecture",
@@ -102,6 +111,23 @@ def _require_known(architecture: str) -> None:
         + (f"; near matches: {', '.join(dict.fromkeys(near))}" if near else ""),
         action="Correct the name in the card.",
     )
+
+
+def _unknown_tag(architecture: str, tagged: list[str]) -> UnsupportedInput:
+    plain = untagged(architecture)
+    return UnsupportedInput(
+        "unknown_architecture",
+        field="card.architecture",
+        found=f"'{architecture}': {plain} is known, but no published weights of that tag",
+        expected=f"{plain}"
+        + (f", or with one of the tags {', '.join(n.partition('.')[2] for n in tagged)}" if tagged else ""),
+        action=f"Write {plain}, or correct the tag.",
+    )
+
+
+def untagged(architecture: str) -> str:
+    """``architecture`` without the tag of published weights: ``timm/NAME`` of ``timm/NAME.TAG``."""
+    return architecture.partition(".")[0] if architecture.startswith("timm/") else architecture
 
 
 def _construct(family: str, name: str, card: EncoderCard) -> nn.Module:

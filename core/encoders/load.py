@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from core.encoders.architectures import build_backbone, shapes_of
+from core.encoders.architectures import build_backbone, shapes_of, untagged
 from core.encoders.card import EncoderCard, parse_card
 from core.encoders.copies import Choice, choose_copy, copy_alone
 from core.encoders.file_kind import FileKind, recognise
@@ -27,6 +27,7 @@ from core.encoders.infer import InferredCard, infer_card
 from core.encoders.inspect_pickle import inspect_legacy_checkpoint, inspect_zip_checkpoint
 from core.encoders.inspect_safetensors import inspect_safetensors
 from core.encoders.placement import Mismatch, Placement, search, unrecognised
+from core.encoders.pretrained import completed
 from core.encoders.reading import ASSUMED, GIVEN, OWN, Reading, audited
 from core.encoders.sandbox import open_checkpoint
 from core.errors import UnsupportedInput, UsageError
@@ -86,7 +87,7 @@ def load_encoder(
     """
     name = name or path.name
     alone = None if card is None else copy_alone(card)
-    given = parse_card(card) if card is not None and alone is None else None
+    given = parse_card(completed(card)) if card is not None and alone is None else None
     source, digest = _read(path, name)
     shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
     found, origin, inferred = _find_card(given, source, path, shapes)
@@ -196,7 +197,7 @@ def _card_from_text(text: str, where: str) -> EncoderCard:
             expected="an encoder card, encoder-card/1",
             action="Correct the card, or give one in the request.",
         ) from failure
-    return parse_card(mapping, where, UnsupportedInput)
+    return parse_card(completed(mapping), where, UnsupportedInput)
 
 
 def _place(card: EncoderCard, source: SourceForm, copy: str | None) -> Choice:
@@ -257,7 +258,7 @@ def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: st
         feature_dim=0,
         mean=card.mean,
         std=card.std,
-        architecture=card.architecture,
+        architecture=untagged(card.architecture),
     ).eval()
     encoder.feature_dim = _feature_dim(encoder, card)
     return encoder

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from core.encoders.architectures import default_preprocessing
+from core.encoders.architectures import default_preprocessing, require_known
 
 Three = tuple[float, float, float]
 
@@ -67,13 +67,18 @@ def tags_of(architecture: str) -> tuple[str, ...]:
 
 def completed(card: Mapping[str, Any]) -> Mapping[str, Any]:
     """``card`` with input size, mean and std of the published weights that it names by ``timm/NAME.TAG``, where it
-    leaves them out; any other card as it is."""
+    leaves them out; any other card as it is.
+
+    Raises:
+        UnsupportedInput: ``unknown_architecture``, no weights of that tag are published.
+    """
     architecture = card.get("architecture") if isinstance(card, Mapping) else None
     if not isinstance(architecture, str) or not architecture.startswith("timm/") or "." not in architecture:
         return card
     name, _, tag = architecture.removeprefix("timm/").partition(".")
     row = _registry().get(name, {}).get(tag)
     if row is None:
+        require_known(architecture)
         return card
     return {"input_size": row.sizes[0], "mean": list(row.mean), "std": list(row.std), **card}
 
