@@ -16,6 +16,11 @@ from api.errors import Fault, RequestProblem, pointer_to
 INPUTS = ("encoder", "images")
 """The files an audit can be about, by the name of their part in a request."""
 
+_ACTIONS = {
+    "parameters": "GET /methods lists the parameters and their ranges.",
+    "card": "GET /methods has the schema of a card under 'card'; docs/encoder-card.md has examples.",
+}
+
 
 class Kind:
     """One kind of audit: which inputs it requires and which it can do without, whether it yields an encoder, how its
@@ -71,12 +76,21 @@ def load_catalog() -> Catalog:
 def _faults(validator: Draft202012Validator, value: Any, name: str) -> Iterator[Fault]:
     for error in sorted(validator.iter_errors(value), key=lambda each: [str(part) for part in each.absolute_path]):
         cause = _deepest(error)
+        schema = cause.schema if isinstance(cause.schema, Mapping) else {}
+        missing = _missing_field(cause, schema)
         yield Fault(
-            pointer=pointer_to(name, *cause.absolute_path),
+            pointer=pointer_to(name, *cause.absolute_path, *missing),
             detail=_short(cause.message),
-            expected=_expectation(cause.schema) if isinstance(cause.schema, Mapping) else None,
-            action="GET /methods lists the parameters and their ranges.",
+            expected=_expectation(schema["properties"][missing[0]] if missing else schema),
+            action=_ACTIONS[name],
         )
+
+
+def _missing_field(error: ValidationError, schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """The required field that is not there: the fault is where it should stand. jsonschema names it in words only."""
+    if error.validator != "required":
+        return ()
+    return tuple(name for name in schema.get("properties", {}) if error.message.startswith(f"{name!r} "))
 
 
 def _expectation(schema: Mapping[str, Any]) -> str | None:

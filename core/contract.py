@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from core.catalog import KINDS, AuditKind
+from core.encoders.card import EncoderCard
 from core.methods import Method
 from core.report.model import Report
 
@@ -26,8 +28,16 @@ def contract_files() -> dict[str, str]:
 
 
 def methods_document() -> dict[str, Any]:
-    """All kinds of audit with the JSON Schema of their parameters and the methods of each step."""
-    return {"schema": METHODS_SCHEMA, "kinds": [_kind(kind) for kind in KINDS.values()]}
+    """All kinds of audit with the JSON Schema of their parameters and the methods of each step; that of the card."""
+    return {"schema": METHODS_SCHEMA, "kinds": [_kind(kind) for kind in KINDS.values()], "card": card_schema()}
+
+
+def card_schema() -> dict[str, Any]:
+    """The JSON Schema of ``encoder-card/1``."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **EncoderCard.model_json_schema(by_alias=True, mode="validation"),
+    }
 
 
 def report_schema() -> dict[str, Any]:
@@ -39,7 +49,8 @@ def report_schema() -> dict[str, Any]:
 
 
 def parameters_schema(kind: AuditKind) -> dict[str, Any]:
-    """The JSON Schema of a kind's parameters: each step's fields are those of the method that is chosen for it."""
+    """The JSON Schema of a kind's parameters: each step's fields are those of the method that is chosen for it, and so
+    are the presets of the whole."""
     schema = kind.parameters.model_json_schema()
     definitions: dict[str, Any] = {}
     for name, methods in kind.sections.items():
@@ -47,6 +58,7 @@ def parameters_schema(kind: AuditKind) -> dict[str, Any]:
         schema["properties"][name] = {**_section(methods, definitions), "description": described["description"]}
     if definitions:
         schema["$defs"] = definitions
+    schema["allOf"] = _preset_rules(kind)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -92,6 +104,31 @@ def _section(methods: tuple[Method[Any], ...], definitions: dict[str, Any]) -> d
         },
         "allOf": rules,
     }
+
+
+def _preset_rules(kind: AuditKind) -> list[dict[str, Any]]:
+    """Which presets there are, for every choice of methods: those that one of the chosen ones has."""
+    return [
+        {
+            "if": {"allOf": [_chosen(kind, *choice) for choice in zip(kind.sections, methods, strict=True)]},
+            "then": {
+                "properties": {"preset": {"enum": list({name: None for each in methods for name in each.presets})}}
+            },
+        }
+        for methods in product(*kind.sections.values())
+    ]
+
+
+def _presets_of(methods: tuple[Method[Any], ...]) -> list[str]:
+    return list({name: None for method in methods for name in method.presets})
+
+
+def _chosen(kind: AuditKind, section: str, method: Method[Any]) -> dict[str, Any]:
+    """The condition that ``method`` does the step ``section``; its default does it where none is named."""
+    named: dict[str, Any] = {"properties": {"method": {"const": method.key}}}
+    if method is kind.sections[section][0]:
+        return {"properties": {section: named}}
+    return {"properties": {section: {**named, "required": ["method"]}}, "required": [section]}
 
 
 def _config(method: Method[Any], definitions: dict[str, Any]) -> dict[str, Any]:

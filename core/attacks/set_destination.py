@@ -19,12 +19,13 @@ def trigger_file(index: int) -> str:
 
 
 def check_destination(source: Path, output: Path, *, force: bool) -> None:
-    """Refuse before the work what would fail after it, and whatever could destroy something.
+    """Refuse before the work what would fail after it, and whatever could destroy something; make the folder that
+    ``output`` goes to where there is none.
 
     Raises:
         UsageError: ``output`` or a truth file beside it exists and ``force`` is not set, is of another form than
-            ``source``, lies inside it, or has no folder to go to. An existing folder is replaced only where the truth
-            file beside it says that it is a poisoned set.
+            ``source``, lies inside it, or its folder cannot be made. An existing folder is replaced only where the
+            truth file beside it says that it is a poisoned set.
     """
     where, beside = output.absolute(), output.absolute().parent
     if not source.exists():
@@ -33,8 +34,6 @@ def check_destination(source: Path, output: Path, *, force: bool) -> None:
         raise _refused(f"'{output}' for a folder of images", "the name of a folder", "Leave the suffix out.")
     if not source.is_dir() and output.suffix.lower() != ".zip":
         raise _refused(f"'{output}' for images in one file", "a name that ends in .zip", "Add the suffix.")
-    if not beside.is_dir() or not os.access(beside, os.W_OK | os.X_OK):
-        raise _refused(f"no writable folder '{beside}'", "a folder that exists", "Make it first.")
     inside, outside = where.resolve(), source.absolute().resolve()
     if inside == outside or outside in inside.parents or inside in outside.parents:
         raise _refused(f"'{output}', which is, holds or lies in the clean set", "another place", "Name another.")
@@ -45,6 +44,13 @@ def check_destination(source: Path, output: Path, *, force: bool) -> None:
         raise _refused(f"'{output}', which is of another form", "a new place", "Name another, or remove it.")
     if output.is_dir() and not _is_ours(output):
         raise _refused(f"'{output}', no poisoned set as far as {TRUTH_FILE} says", "a new folder", "Name another.")
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = f"no folder '{beside}', and none can be made ({error.strerror})"
+        raise _refused(found, "a folder that is there or can be made", "Name another.") from error
+    if not os.access(beside, os.W_OK | os.X_OK):
+        raise _refused(f"no right to write into '{beside}'", "a writable folder", "Name another.")
 
 
 @contextmanager

@@ -62,18 +62,18 @@ def read_card(path: Path | None) -> Mapping[str, Any] | None:
 
 
 def check_output(output: Path, encoder: Path, *, force: bool) -> None:
-    """Refuse before the work what would fail after it.
+    """Refuse before the work what would fail after it; make the folder of ``output`` where there is none.
 
     Raises:
-        UsageError: the file exists already, is the encoder itself, has no usable suffix, or its folder is not there.
+        UsageError: the file exists already, is the encoder itself, has no usable suffix, or its folder cannot be made.
     """
     if output.suffix.lower() not in CONTAINERS:
         raise _bad_place("output", f"the suffix '{output.suffix}'", "one of " + ", ".join(CONTAINERS), "Rename it.")
-    _check_folder("output", output.absolute().parent)
     if output.exists() and encoder.exists() and output.samefile(encoder):
         raise _bad_place("output", "the encoder itself", "another file", "Name a new file; the input is never changed.")
     if output.is_dir() or (output.exists() and not force):
         raise _bad_place("output", f"'{output}', which exists", "a new file", "Name another, or add --force.")
+    make_folder("output", output.absolute().parent)
 
 
 def check_report_folder(folder: Path, *, force: bool) -> None:
@@ -84,9 +84,9 @@ def check_report_folder(folder: Path, *, force: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise _bad_place("report", f"'{folder}', which is a file", "a folder", "Name another.")
-    _check_folder("report", folder if folder.exists() else folder.absolute().parent)
     if (folder / "report.json").exists() and not force:
         raise _bad_place("report", f"a report in '{folder}'", "a folder without one", "Name another, or add --force.")
+    make_folder("report", folder if folder.exists() else folder.absolute().parent)
 
 
 def check_output_folder(output: Path, dataset: Path, *, results: Sequence[str], force: bool) -> None:
@@ -98,18 +98,26 @@ def check_output_folder(output: Path, dataset: Path, *, results: Sequence[str], 
     """
     if output.exists() and not output.is_dir():
         raise _bad_place("output", f"'{output}', which is a file", "a folder", "Name another.")
-    _check_folder("output", output if output.exists() else output.absolute().parent)
     if dataset.is_dir() and dataset.resolve() in (output.resolve(), *output.resolve().parents):
         raise _bad_place("output", f"'{output}', which lies in the set", "another place", "Name a folder elsewhere.")
     standing = [name for name in results if (output / name).exists()]
     if standing and not force:
         found = f"'{output / standing[0]}', which exists"
         raise _bad_place("output", found, "a folder without results", "Name another, or add --force.")
+    make_folder("output", output if output.exists() else output.absolute().parent)
 
 
-def _check_folder(field: str, folder: Path) -> None:
-    if not folder.is_dir():
-        raise _bad_place(field, f"no folder '{folder}'", "a folder that exists", "Make it first.")
+def make_folder(field: str, folder: Path) -> None:
+    """Make the folder that results go to, with those around it, before the work whose results they are.
+
+    Raises:
+        UsageError: it cannot be made or written to; ``field`` is the option that names it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = f"no folder '{folder}', and none can be made ({error.strerror})"
+        raise _bad_place(field, found, "a folder that is there or can be made", "Name another.") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _bad_place(field, f"no right to write into '{folder}'", "a writable folder", "Name another.")
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from core.cli.audit_commands import Debug, Device
 from core.cli.console_run import ConsoleRun
 from core.cli.lab import require_lab_packages
+from core.cli.request_options import make_folder
 from core.errors import UsageError
 
 
@@ -63,6 +64,7 @@ def calibrate(
                 expected="a file that this command wrote, or none",
                 action="Name another file.",
             ) from error
+    make_folder("output", output.absolute().parent)
     console = Console(stderr=True)
     with failures_explained(), ConsoleRun(console) as run:
         where = resolve_device(device)

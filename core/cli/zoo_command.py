@@ -15,6 +15,7 @@ from core.cli.answer import Format, print_json
 from core.cli.audit_commands import Debug, Device, OutputFormat
 from core.cli.console_run import ConsoleRun
 from core.cli.lab import require_lab_packages
+from core.cli.request_options import make_folder
 from core.errors import UsageError
 from core.threads import usable_cores
 
@@ -62,7 +63,9 @@ def build(
         if dry_run:
             _say(f"{len(shop.recipe.encoders)} encoders; every part of the recipe fits.")
             return 0
-        _make_folder(output)
+        make_folder("output", output)
+        if table is not None:
+            make_folder("table", table.absolute().parent)
         todo = [name for name in unbuilt(shop) if name in wanted]
         _say(f"{len(wanted)} encoders, {len(wanted) - len(todo)} built already")
         failed = []
@@ -122,19 +125,6 @@ def _chosen(shop: Workshop, only: list[str] | None) -> set[str]:
             action="Use a name of the recipe.",
         )
     return set(only or known)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            "invalid_destination",
-            field="output",
-            found=f"'{folder}': {error.strerror}",
-            expected="a folder that can be made",
-            action="Name another.",
-        ) from error
 
 
 def _say(text: str) -> None:

@@ -59,7 +59,10 @@ class EncoderCard(BaseModel):
 
     format: Literal["encoder-card/1"] = FORMAT
     architecture: str = Field(pattern=r"^(torchvision|timm)/[A-Za-z0-9_.\-]{1,100}$")
-    overrides: Mapping[str, Literal["identity"] | ConvolutionChange] = Field(default_factory=dict)
+    overrides: Mapping[str, Literal["identity"] | ConvolutionChange] = Field(
+        default_factory=dict,
+        json_schema_extra={"maxProperties": _MAX_OVERRIDES, "propertyNames": {"pattern": f"^{_MODULE_PATH.pattern}$"}},
+    )
     input_size: _Side | tuple[_Side, _Side]
     mean: tuple[_Mean, _Mean, _Mean]
     std: tuple[_Std, _Std, _Std]

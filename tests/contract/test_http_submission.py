@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from api.storage.tables import Dataset
+from core.encoders.card import SAMPLE_CARD
 from tests.contract.conftest import LARGEST_ENCODER, Running, image_tar, image_zip, safetensors
 
 AssertProblem = Callable[[httpx.Response, int, str], dict[str, object]]
@@ -160,6 +161,18 @@ BAD_FIELDS = {
     "same key twice": ({"card": '{"a": 1, "a": 2}'}, "malformed_json", "/card"),
     "very deep": ({"card": "[" * 1500 + "]" * 1500}, "malformed_json", "/card"),
     "card is a number": ({"card": "3"}, "invalid_request", "/card"),
+    "unknown preset": ({"parameters": '{"preset": "fast"}'}, "invalid_request", "/parameters/preset"),
+    "preset of another method": (
+        {"parameters": '{"preset": "quick", "detection": {"method": "decree"}}'},
+        "invalid_request",
+        "/parameters/preset",
+    ),
+    "card without architecture": ({"card": '{"format": "encoder-card/1"}'}, "invalid_request", "/card/architecture"),
+    "card with pixels up to 255": (
+        {"card": json.dumps({**SAMPLE_CARD, "mean": [124, 116, 104]})},
+        "invalid_request",
+        "/card/mean/0",
+    ),
     "seed is no number": ({"seed": "x"}, "invalid_request", "/seed"),
     "seed is negative": ({"seed": "-1"}, "invalid_request", "/seed"),
     "seed is too large": ({"seed": str(2**53)}, "invalid_request", "/seed"),
@@ -308,7 +321,7 @@ class TestIdempotency:
 
     @pytest.mark.parametrize(
         "change",
-        [{"seed": "1"}, {"kind": "purify"}, {"parameters": '{"seed": 3}'}, {"card": "{}"}],
+        [{"seed": "1"}, {"kind": "purify"}, {"parameters": '{"seed": 3}'}, {"card": json.dumps(dict(SAMPLE_CARD))}],
         ids=["seed", "kind", "parameters", "card"],
     )
     def test_another_request_under_the_same_key_is_refused(

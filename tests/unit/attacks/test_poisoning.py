@@ -384,6 +384,13 @@ def test_source_without_class_folders_or_with_few_images_is_unsupported(make, tm
     assert refused.value.problem.code == "no_such_file"
 
 
+def test_the_folder_is_made_or_refused_before_an_image_is_read(make, tmp_path):
+    assert make("ssl-backdoor", into=tmp_path / "new" / "deeper").path.is_file()
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="none can be made"):
+        make("ssl-backdoor", into=tmp_path / "file")
+
+
 def test_nothing_is_replaced_without_force(make, tmp_path):
     first = make("ssl-backdoor", into=tmp_path, targets=("owl", "cat", "dog"))
     before = first.path.read_bytes()

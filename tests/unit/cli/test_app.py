@@ -210,7 +210,7 @@ def test_debug_shows_where_it_happened(
         ["detect", "encoder.safetensors", "images", "--card", "missing.json"],
         ["purify", "encoder.safetensors", "images"],
         ["purify", "encoder.safetensors", "images", "--output", "out.txt"],
-        ["purify", "encoder.safetensors", "images", "--output", "nowhere/out.pt"],
+        ["purify", "encoder.safetensors", "images", "--output", "encoder.safetensors/out.pt"],
         ["purify", "encoder.safetensors", "images", "--output", "encoder.safetensors", "--force"],
     ],
 )

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from core.cli.request_options import build_parameters, read_card
+from core.cli.request_options import (
+    build_parameters,
+    check_output,
+    check_output_folder,
+    check_report_folder,
+    read_card,
+)
 from core.errors import UsageError
 
 
@@ -43,3 +49,21 @@ def test_a_card_must_be_a_json_object(text: str, tmp_path: Path) -> None:
 
 def test_no_card_is_no_card() -> None:
     assert read_card(None) is None
+
+
+def test_folders_of_results_are_made_before_the_work(tmp_path: Path) -> None:
+    check_output(tmp_path / "a" / "b" / "encoder.pt", tmp_path / "encoder.pt", force=False)
+    check_report_folder(tmp_path / "c" / "d" / "report", force=False)
+    check_output_folder(tmp_path / "e" / "f" / "lists", tmp_path / "set.zip", results=("keep.txt",), force=False)
+    assert all((tmp_path / folder).is_dir() for folder in ("a/b", "c/d", "e/f"))
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "deeper"
+    with pytest.raises(UsageError, match="none can be made"):
+        check_output(below / "encoder.pt", tmp_path / "encoder.pt", force=False)
+    with pytest.raises(UsageError, match="none can be made"):
+        check_report_folder(below / "report", force=False)
+    with pytest.raises(UsageError, match="none can be made"):
+        check_output_folder(below / "lists", tmp_path / "set.zip", results=(), force=False)
