@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip
 # uv installs several times as fast as pip and does not read pip's variables.
 UV := UV_INDEX_STRATEGY=unsafe-best-match $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX="$(PIP_INDEX_URL)") \
 	$(if $(PIP_EXTRA_INDEX_URL),UV_INDEX="$(PIP_EXTRA_INDEX_URL)") $(BIN)/uv
-PACKAGES := -c constraints.txt -e '.[embedded,lab,dev,demo]'
+PACKAGES := -c constraints.txt -e '.[embedded,lab,dev,demo,hf,open-clip]'
 GENERATED := api/contract
 
 help: ## Print this list
