@@ -22,6 +22,9 @@ from core.encoders.small_maps import with_small_maps
 from core.errors import UnsupportedInput
 
 _PATCH_EMBEDDING = "patch_embed.proj"
+_TRANSFORM_INPUT = ("googlenet", "inception_v3")
+"""torchvision's published weights of these are built with ``transform_input``: they take ImageNet's normalisation back
+and normalise by .5 and .5, which is what the numbers on pixels in [0, 1] come to."""
 _HEADS = ("fc", "classifier", "heads", "head", "AuxLogits", "aux1", "aux2")
 
 
@@ -82,6 +85,8 @@ def default_preprocessing(
             (m0, m1, m2), (s0, s1, s2) = config.mean, config.std
             return (height, width), (m0, m1, m2), (s0, s1, s2)
     side = 299 if name == "inception_v3" else 224
+    if name in _TRANSFORM_INPUT:
+        return (side, side), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     return (side, side), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -156,8 +161,23 @@ def _torchvision(name: str, card: EncoderCard) -> nn.Module:
     model: nn.Module = builder(**options)
     for head in _HEADS:
         if isinstance(getattr(model, head, None), nn.Module):
-            setattr(model, head, nn.Identity())
+            setattr(model, head, _pooling(name, getattr(model, head)))
+    if name.startswith(("vgg", "alexnet")):
+        model.avgpool = nn.AdaptiveAvgPool2d(1)
     return model
+
+
+def _pooling(name: str, head: nn.Module) -> nn.Module:
+    """What stays of a torchvision ``head`` so that the network ends in one pooled vector: nothing, as a rule.
+
+    ConvNeXt and MaxViT normalise (and MaxViT pools) inside their classifier. SqueezeNet's classifier is a convolution
+    that the pooling comes after; of it, as of VGG and AlexNet, the feature is the average of the last feature maps.
+    """
+    if name.startswith("convnext"):
+        return nn.Sequential(*list(head.children())[:2])
+    if name.startswith("maxvit"):
+        return nn.Sequential(*list(head.children())[:3])
+    return nn.AdaptiveAvgPool2d(1) if name.startswith("squeezenet") else nn.Identity()
 
 
 def _timm(name: str, card: EncoderCard) -> nn.Module:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,7 +250,10 @@ def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: st
         _require_finite(key, tensor)
     backbone = build_backbone(card)
     counters = {key: value for key, value in backbone.state_dict().items() if key in placement.absent}
-    backbone.load_state_dict({key: _as_float32(value) for key, value in state.items()} | counters, strict=True)
+    own = backbone.state_dict()
+    weights = OrderedDict((key, _as_float32(value)) for key, value in state.items()) | counters
+    weights._metadata = getattr(own, "_metadata", None)  # type: ignore[attr-defined]  # versions that MNASNet asks for
+    backbone.load_state_dict(weights, strict=True)
     backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
     encoder = Encoder(
         backbone,
