@@ -14,13 +14,16 @@ from typing import Any
 
 import torch
 
-from core.catalog import AuditKind, Settings, find_kind, read_parameters
+from core.catalog import AuditKind, Settings, budgets_of, find_kind, read_parameters
 from core.device import resolve_device
 from core.encoders.fresh import fresh_encoder
 from core.encoders.load import LoadedEncoder, load_encoder
 from core.encoders.reading import TRAINED_HERE, Reading, audited
 from core.encoders.size_of_images import require_size_like_images
 from core.errors import AuditFailed, UsageError
+from core.forecast.forecast import Forecast, forecast_of
+from core.forecast.limit import check_limit
+from core.forecast.weighed_run import WeighedRun
 from core.images.load import load_images
 from core.images.sizes import usual_size
 from core.kinds.findings import Findings, SetFindings, Subject
@@ -30,7 +33,7 @@ from core.run import Run
 from core.stage_clock import StageClock
 from core.types import Encoder, ImageSet, Verdict
 
-__all__ = ["Artifact", "AuditOutcome", "AuditRequest", "run_audit"]
+__all__ = ["Artifact", "AuditOutcome", "AuditRequest", "forecast_audit", "run_audit"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class AuditRequest:
     copy: str | None = None  # which copy of the encoder, where its file holds several; before the card's
     container: str | None = None  # suffix of the delivered encoder (.safetensors, .pt, .pth); None: as it came
     on_read: Callable[[Reading], None] = lambda reading: None  # hears what was read and assumed, before the search
+    time_limit: float | None = None  # seconds; what is sure to take longer is refused before the search
+    on_forecast: Callable[[Forecast], None] = lambda forecast: None  # hears what it will cost, before the search
 
 
 @dataclass(frozen=True)
@@ -71,18 +76,13 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
         AuditError: with the problem in words for the user. Cancelled: when ``run`` was asked to stop.
     """
     began, started = time.monotonic(), datetime.now(UTC)
-    kind = find_kind(request.kind)
-    settings = read_parameters(kind, request.parameters)
-    device = resolve_device(request.device)
-    seed = request.seed if settings.seed is None else settings.seed
-    _check_encoder(request, kind)
-    clock = StageClock(run)
     with failures_explained():
-        subject, loaded, reading = _read(request, kind, settings, device, seed)
-        request.on_read(reading)
-        if loaded is not None:
-            check_features(subject.encoder, subject.images)
-        findings = kind.run(subject, settings, clock)
+        prepared = _prepared(request)
+        kind, settings, subject = prepared.kind, prepared.settings, prepared.subject
+        loaded, reading, device = prepared.loaded, prepared.reading, subject.encoder.device
+        forecast = _forecast(request, prepared)
+        clock = StageClock(run)
+        findings = kind.run(subject, settings, WeighedRun(clock, forecast.stage_seconds))
         check_findings(findings)
         inputs = Inputs(
             kind=kind.key,
@@ -103,6 +103,52 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
         )
         report, artifacts = write_artifacts(findings, inputs, output, run)
     return AuditOutcome(findings.verdict, findings.score, findings.threshold, report.to_json(), artifacts)
+
+
+def forecast_audit(request: AuditRequest) -> Forecast:
+    """What the audit would cost: its files are read and its encoder is measured for a few seconds, and that is all.
+
+    Raises:
+        AuditError: what :func:`run_audit` would refuse before the search, ``time_limit`` included.
+    """
+    with failures_explained():
+        return _forecast(request, _prepared(request))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """All that an audit has before it begins."""
+
+    kind: AuditKind
+    settings: Settings
+    subject: Subject
+    loaded: LoadedEncoder | None
+    reading: Reading
+
+
+def _prepared(request: AuditRequest) -> _Prepared:
+    kind = find_kind(request.kind)
+    settings = read_parameters(kind, request.parameters)
+    device = resolve_device(request.device)
+    seed = request.seed if settings.seed is None else settings.seed
+    _check_encoder(request, kind)
+    subject, loaded, reading = _read(request, kind, settings, device, seed)
+    request.on_read(reading)
+    if loaded is not None:
+        check_features(subject.encoder, subject.images)
+    return _Prepared(kind, settings, subject, loaded, reading)
+
+
+def _forecast(request: AuditRequest, prepared: _Prepared) -> Forecast:
+    """Measure, tell, and hold it against the limit."""
+    kind, subject = prepared.kind, prepared.subject
+    forecast = forecast_of(kind.outline(subject, prepared.settings), subject)
+    request.on_forecast(forecast)
+    if request.time_limit is not None and forecast.seconds_low > request.time_limit:
+        budgets = budgets_of(kind, request.parameters)
+        priced = {name: forecast.of_other(kind.outline(subject, settings)) for name, settings in budgets.items()}
+        check_limit(request.time_limit, forecast, priced)
+    return forecast
 
 
 def _read(

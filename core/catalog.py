@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from core.cleansing.pipeline import LEAST_IMAGES as LEAST_IN_A_SET
 from core.config import MethodConfig, parse_config
 from core.encoders.card import EncoderCard
 from core.errors import UsageError
+from core.forecast.outline import Outline, canary_outline, cleanse_outline, detect_outline, purify_outline
 from core.images.load import LEAST_IMAGES
 from core.kinds.cleanse import cleanse
 from core.kinds.detect import detect
@@ -27,6 +28,9 @@ from core.methods import Choice, Method, Unlearn
 from core.run import Run
 from core.training.threat_model import ThreatNetwork, threat_card
 
+BUDGETS: Mapping[str, str] = MappingProxyType({"quick": "quick", "standard": "default", "thorough": "thorough"})
+"""Public name of how much to spend -> the preset that it stands for, the cheapest first."""
+
 LARGEST_SEED = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
 
@@ -35,6 +39,9 @@ class AuditParameters(MethodConfig):
     """What can be set for every audit. Nothing is required."""
 
     preset: str = Field("default", description="Named set of values for the steps that have it; each may name its own.")
+    budget: Literal["quick", "standard", "thorough"] | None = Field(
+        None, description="How much to spend: a preset by its public name (standard: default). Not beside a preset."
+    )
     seed: int | None = Field(
         None, ge=0, le=LARGEST_SEED, description="Where every random choice comes from; 0 if null."
     )
@@ -75,7 +82,7 @@ class AuditKind:
     ``sections`` are the steps a method is chosen for, named as in the parameters; ``run`` takes the choice made for
     each. ``yields_encoder`` says whether an encoder can be downloaded in the end. ``least_images``: fewer are refused.
     ``untrained_card`` gives, from the settings and the (height, width) of most images, the card of the network that is
-    trained where no encoder came; None for kinds that need one.
+    trained where no encoder came; None for kinds that need one. ``outline`` says what an audit will cost, in passes.
     """
 
     key: str
@@ -86,6 +93,7 @@ class AuditKind:
     parameters: type[AuditParameters]
     sections: Mapping[str, tuple[Method[Any], ...]]
     run: Callable[[Subject, Settings, Run], Findings | SetFindings]
+    outline: Callable[[Subject, Settings], Outline]
     optional_inputs: tuple[str, ...] = ()
     least_images: int = LEAST_IMAGES
     untrained_card: Callable[[Settings, tuple[int, int]], EncoderCard] | None = None
@@ -114,6 +122,9 @@ def _kinds() -> tuple[AuditKind, ...]:
             parameters=DetectParameters,
             sections={"detection": DETECTION},
             run=lambda subject, settings, run: detect(subject, settings.chosen["detection"], default_unlearning(), run),
+            outline=lambda subject, settings: detect_outline(
+                subject, settings.chosen["detection"], default_unlearning()
+            ),
         ),
         AuditKind(
             key="purify",
@@ -125,6 +136,9 @@ def _kinds() -> tuple[AuditKind, ...]:
             sections={"detection": DETECTION, "purification": PURIFICATION},
             run=lambda subject, settings, run: purify(
                 subject, settings.chosen["detection"], settings.chosen["purification"], run
+            ),
+            outline=lambda subject, settings: purify_outline(
+                subject, settings.chosen["detection"], settings.chosen["purification"]
             ),
         ),
         AuditKind(
@@ -140,6 +154,9 @@ def _kinds() -> tuple[AuditKind, ...]:
             sections={"detection": DETECTION},
             run=lambda subject, settings, run: canary(
                 subject, settings.chosen["detection"], default_unlearning(), settings.values["canary_steps"], run
+            ),
+            outline=lambda subject, settings: canary_outline(
+                subject, settings.chosen["detection"], default_unlearning(), settings.values["canary_steps"]
             ),
         ),
         AuditKind(
@@ -160,6 +177,9 @@ def _kinds() -> tuple[AuditKind, ...]:
                 settings.chosen["threat_model"],
                 run,
                 archive=settings.values["archive"],
+            ),
+            outline=lambda subject, settings: cleanse_outline(
+                subject, settings.chosen["cleansing"], settings.chosen["threat_model"]
             ),
             least_images=LEAST_IN_A_SET,
             untrained_card=_threat_card,
@@ -199,15 +219,49 @@ def read_parameters(kind: AuditKind, values: Mapping[str, Any]) -> Settings:
         UsageError: the first thing that does not fit, named by its path (``parameters.detection.steps``).
     """
     parameters = parse_config(kind.parameters, values)
+    preset = _common_preset(parameters)
     chosen = {
-        name: _choose(name, methods, dict(getattr(parameters, name)), parameters.preset)
-        for name, methods in kind.sections.items()
+        name: _choose(name, methods, dict(getattr(parameters, name)), preset) for name, methods in kind.sections.items()
     }
-    known = {preset: None for choice in chosen.values() for preset in choice.method.presets}
-    if parameters.preset not in known:
-        raise _not_one_of("unknown_preset", "parameters.preset", parameters.preset, known)
-    own = {name for name in kind.parameters.model_fields if name not in ("preset", "seed", *kind.sections)}
+    known = {name: None for choice in chosen.values() for name in choice.method.presets}
+    if parameters.budget is not None and preset not in known:
+        there = {name: None for name, stands_for in BUDGETS.items() if stands_for in known}
+        raise _not_one_of("unknown_budget", "parameters.budget", parameters.budget, there)
+    if preset not in known:
+        raise _not_one_of("unknown_preset", "parameters.preset", preset, known)
+    own = {name for name in kind.parameters.model_fields if name not in ("preset", "budget", "seed", *kind.sections)}
     return Settings(parameters.seed, chosen, parameters.model_dump(include=own))
+
+
+def with_budget(values: Mapping[str, Any], budget: str) -> dict[str, Any]:
+    """A request's parameters with ``budget`` in the place of its own, or of the preset of the whole request."""
+    return {**{name: value for name, value in values.items() if name != "preset"}, "budget": budget}
+
+
+def budgets_of(kind: AuditKind, values: Mapping[str, Any]) -> dict[str, Settings]:
+    """The settings of the same request with each budget that its methods have, the cheapest first."""
+    found = {}
+    for name in BUDGETS:
+        try:
+            found[name] = read_parameters(kind, with_budget(values, name))
+        except UsageError as error:
+            if error.problem.code != "unknown_budget":
+                raise
+    return found
+
+
+def _common_preset(parameters: AuditParameters) -> str:
+    if parameters.budget is None:
+        return parameters.preset
+    if "preset" in parameters.model_fields_set:
+        raise UsageError(
+            "invalid_parameter",
+            field="parameters.budget",
+            found="a budget and a preset",
+            expected="one of them: a budget is a preset",
+            action="Leave one out.",
+        )
+    return BUDGETS[parameters.budget]
 
 
 def _choose(section: str, methods: tuple[Method[Any], ...], values: dict[str, Any], common: str) -> Choice[Any]:

@@ -23,6 +23,7 @@ DECREE: Method[Detect] = Method(
     config=decree.DecreeConfig,
     apply=decree.detect,
     stage_plan=decree.stage_plan,
+    settles_from=decree.SETTLES_FROM,
     worth=partial(worth, decree.METHOD),
 )
 
@@ -53,6 +54,7 @@ DETECTION: tuple[Method[Detect], ...] = (
         config=ssl_cleanse.SslCleanseConfig,
         apply=ssl_cleanse.detect,
         stage_plan=ssl_cleanse.stage_plan,
+        settles_from=ssl_cleanse.SETTLES_FROM,
         worth=partial(worth, ssl_cleanse.METHOD),
     ),
 )
@@ -181,7 +183,7 @@ THREAT_MODELS: tuple[Method[Train], ...] = (
         ),
         config=threat_model.SimclrThreatConfig,
         apply=threat_model.train_simclr,
-        stage_plan=threat_model.stage_plan,
+        stage_plan=threat_model.simclr_plan,
     ),
     Method(
         key="moco-v2",
@@ -189,7 +191,7 @@ THREAT_MODELS: tuple[Method[Train], ...] = (
         description="The papers' threat model: as SimCLR, with a momentum copy and a queue of earlier keys.",
         config=threat_model.MocoThreatConfig,
         apply=threat_model.train_moco,
-        stage_plan=threat_model.stage_plan,
+        stage_plan=threat_model.moco_plan,
     ),
 )
 """Trainers of threat models; the first is the default."""

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from core.cleansing.result import Cleansing
 from core.config import MethodConfig
+from core.passes import TYPICAL, Passes, Workload, total
 from core.recovery.detection import Detection
 from core.recovery.power import Worth
 from core.run import Run
@@ -64,9 +65,10 @@ MethodT = TypeVar("MethodT", Detect, Unlearn, Cleanse, Train)
 @dataclass(frozen=True)
 class Method(Generic[MethodT]):
     """One method of the catalogue. ``config`` has a class variable ``presets``: name -> values that differ from the
-    defaults; the preset ``default`` always exists. ``stage_plan`` maps the stages of a configured run to their share
-    of its time. ``uses_new_triggers``: whether triggers that are found after a round of unlearning would change the
-    next; not so for methods that ignore triggers or take only the first. ``follow`` with its ``follow_plan``: how a
+    defaults; the preset ``default`` always exists. ``stage_plan`` maps the stages of a configured run to the passes of
+    the encoder that they take at most; ``settles_from`` is the share of them after which a search that stops by itself
+    may have done so. ``uses_new_triggers``: whether triggers that are found after a round of unlearning would change
+    the next; not so for methods that ignore triggers or take only the first. ``follow`` with its ``follow_plan``: how a
     detection method comes to more triggers of what it found; None for methods that have no such step. ``second`` is
     asked, with its default parameters, where a detection method is in doubt. ``worth`` says what a run with a
     configuration is worth that found nothing, on images of a (height, width): every detection method has it."""
@@ -76,12 +78,13 @@ class Method(Generic[MethodT]):
     description: str
     config: type[MethodConfig]
     apply: MethodT
-    stage_plan: Callable[[Any], Mapping[str, float]]
+    stage_plan: Callable[[Any, Workload], Mapping[str, Passes]]
     uses_new_triggers: bool = True
     follow: Follow | None = None
-    follow_plan: Callable[[Any, Detection], Mapping[str, float]] | None = None
+    follow_plan: Callable[[Any, int, Workload], Mapping[str, Passes]] | None = None
     second: Method[MethodT] | None = None
     worth: Callable[[Any, tuple[int, int]], Worth] | None = None
+    settles_from: float = 1.0
 
     @property
     def presets(self) -> Mapping[str, Mapping[str, Any]]:
@@ -101,13 +104,22 @@ class Choice(Generic[MethodT]):
 
     def stages(self) -> dict[str, float]:
         """Stage name -> share of this method's time, summing to 1."""
-        return self._shares(self.method.stage_plan(self.config))
+        return self._shares(self.method.stage_plan(self.config, TYPICAL))
 
     def follow_stages(self, found: Detection) -> dict[str, float]:
         """The same for following ``found``, in units of all of :meth:`stages`; nothing where there is no such step."""
         plan = self.method.follow_plan
-        return {} if plan is None else self._shares(plan(self.config, found))
+        return {} if plan is None else self._shares(plan(self.config, found.unfollowed, TYPICAL))
 
-    def _shares(self, plan: Mapping[str, float]) -> dict[str, float]:
-        whole = sum(self.method.stage_plan(self.config).values()) or 1.0
-        return {name: passes / whole for name, passes in plan.items()}
+    def passes(self, load: Workload) -> Mapping[str, Passes]:
+        """Stage name -> passes of the encoder for images of ``load``."""
+        return self.method.stage_plan(self.config, load)
+
+    def follow_passes(self, targets: int, load: Workload) -> Mapping[str, Passes]:
+        """The same for following so many targets; nothing where there is no such step."""
+        plan = self.method.follow_plan
+        return {} if plan is None else plan(self.config, targets, load)
+
+    def _shares(self, plan: Mapping[str, Passes]) -> dict[str, float]:
+        whole = total(self.method.stage_plan(self.config, TYPICAL).values()).weight or 1.0
+        return {name: passes.weight / whole for name, passes in plan.items()}

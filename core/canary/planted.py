@@ -9,6 +9,7 @@ import torch
 from core.attacks.bad_encoder import BadEncoderConfig, backdoor
 from core.attacks.trigger_spec import TriggerSpec, build_trigger
 from core.ops.cosine import paired_similarity, similarity_to, unit
+from core.passes import Passes, Workload
 from core.random import generator
 from core.recovery.forward import features_in_chunks
 from core.run import Run
@@ -18,6 +19,8 @@ TOOK = 0.8
 """Mean cosine of triggered features to the reference's from which on a backdoor counts as planted."""
 KEPT = 0.8
 """Mean cosine of clean features before and after, below which the copy is broken rather than backdoored."""
+_BATCH = 128
+"""Images of a planting step."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,14 @@ class Planted:
         return self.attraction >= TOOK and self.kept >= KEPT
 
 
+def planting_passes(steps: int, load: Workload) -> Passes:
+    """Encoder passes of :func:`plant_canary`: the student sees each image of a step clean and triggered, and the
+    reference twice; the original sees it clean."""
+    aside = max(8, load.images // 5)
+    batch = min(_BATCH, load.images - aside)
+    return Passes(forward=steps * batch + 3 * min(aside, 256) + 2, training=steps * (2 * batch + 2))
+
+
 def plant_canary(encoder: Encoder, images: ImageSet, spec: CanarySpec, steps: int, run: Run, *, seed: int) -> Planted:
     """Plant ``spec`` into a copy of ``encoder`` by a short BadEncoder run on most of ``images``.
 
@@ -73,7 +84,7 @@ def plant_canary(encoder: Encoder, images: ImageSet, spec: CanarySpec, steps: in
     held_back, shadow = images.batch(order[:aside][:256], encoder.device), images.subset(order[aside:])
     reference = shadow.batch(torch.randint(len(shadow), (1,), generator=random), encoder.device)
     trigger = build_trigger(spec.trigger(encoder.image_size), encoder.image_size)
-    config = BadEncoderConfig(steps=steps, batch_size=min(128, len(shadow)))
+    config = BadEncoderConfig(steps=steps, batch_size=min(_BATCH, len(shadow)))
     copy = backdoor(encoder, shadow, reference, trigger, config, run, seed=seed).encoder
     target = unit(features_in_chunks(copy, reference))[0]
     attraction = float(similarity_to(features_in_chunks(copy, trigger(held_back)), target))

@@ -48,11 +48,16 @@ def find_clusters(features: Features, clusters: int | None, run: Run, *, iterati
 
     They are kept as the stage's state: all that follows refers to them, on another machine after a crash as well.
     """
-    count = clusters or min(1000, max(10, len(features) // IMAGES_PER_CLUSTER))
+    count = clusters or usual_clusters(len(features))
     found = _Centroids()
     for _ in run.steps(STAGE, 1, state=found):
         found.value = kmeans(features, min(count, len(features)), iterations=iterations, seed=seed)
     return found.value.to(features)
+
+
+def usual_clusters(images: int) -> int:
+    """How many clusters so many images form where nobody says."""
+    return min(1000, max(10, images // IMAGES_PER_CLUSTER))
 
 
 def clusters_of(features: Features, centroids: Features) -> Clustering:

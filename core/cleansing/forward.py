@@ -16,6 +16,8 @@ from core.types import Encoder, Features, Images, ImageSet
 STAGE = "features"
 SAME_CLUSTER = 0.995
 """Least share of images whose cluster bf16 must leave as it is; otherwise everything runs in fp32."""
+COMPARED = 1024
+"""At most so many images are read in both precisions."""
 
 
 class Reader:
@@ -71,7 +73,7 @@ def read_features(reader: Reader, images: ImageSet, run: Run) -> Features:
     return features
 
 
-def agreement_of_halves(reader: Reader, images: ImageSet, centroids: Features, sample: int = 1024) -> float:
+def agreement_of_halves(reader: Reader, images: ImageSet, centroids: Features, sample: int = COMPARED) -> float:
     """Share of ``sample`` evenly spread images whose nearest centroid is the same in bf16 and in fp32."""
     chosen = torch.linspace(0, len(images) - 1, min(sample, len(images))).long()
     batch = images.batch(chosen, reader.device)

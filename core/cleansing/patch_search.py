@@ -24,6 +24,7 @@ from core.cleansing.grad_cam import GradCam
 from core.cleansing.pipeline import cleanse_with, shared_stage_plan
 from core.cleansing.result import Cleansing
 from core.cleansing.search import Localiser
+from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, ImageSet
 
@@ -50,9 +51,9 @@ class PatchSearchConfig(CleansingConfig):
     )
 
 
-def stage_plan(config: PatchSearchConfig) -> dict[str, float]:
-    """Stage name -> encoder passes; one with a gradient counts as three."""
-    return shared_stage_plan(config, 4.0)
+def stage_plan(config: PatchSearchConfig, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes: a map takes one with a gradient."""
+    return shared_stage_plan(config, Passes(backward=1), load)
 
 
 def cleanse(encoder: Encoder, images: ImageSet, config: PatchSearchConfig, run: Run, *, seed: int) -> Cleansing:

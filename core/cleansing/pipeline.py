@@ -16,6 +16,7 @@ Deviations from the papers, each a parameter (preset ``paper``) where the paper'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -26,11 +27,11 @@ from core.cleansing.candidates import JUDGED, judge_candidates
 from core.cleansing.candidates import STAGE as JUDGE_STAGE
 from core.cleansing.classifier_training import CLASSIFY_STAGE, TRAIN_STAGE
 from core.cleansing.clustering import STAGE as CLUSTER_STAGE
-from core.cleansing.clustering import Clustering, clusters_of, find_clusters
+from core.cleansing.clustering import Clustering, clusters_of, find_clusters, usual_clusters
 from core.cleansing.config import CleansingConfig
 from core.cleansing.examination import Examination
 from core.cleansing.flip_test import FlipTest
-from core.cleansing.forward import SAME_CLUSTER, Reader, agreement_of_halves, read_features
+from core.cleansing.forward import COMPARED, SAME_CLUSTER, Reader, agreement_of_halves, read_features
 from core.cleansing.forward import STAGE as FEATURE_STAGE
 from core.cleansing.joining import OF_A_TRIGGER, join_matching
 from core.cleansing.joining import STAGE as JOIN_STAGE
@@ -38,10 +39,12 @@ from core.cleansing.matching import STAGE as MATCH_STAGE
 from core.cleansing.matching import find_matches
 from core.cleansing.removal import Removal, choose_removal, suspicion_of
 from core.cleansing.result import Candidate, Cleansing, ImageFindings
+from core.cleansing.schedule import clusters_per_round
 from core.cleansing.search import STAGE as SEARCH_STAGE
 from core.cleansing.search import Localiser, SearchState, search
 from core.cleansing.verdict import TOO_MANY, Judgement, judge, why_unsound
 from core.errors import UnsupportedInput
+from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, ImageSet, Verdict
 
@@ -55,20 +58,31 @@ BuildLocaliser = Callable[[Reader, Clustering, int], Localiser]
 """From the encoder, its clusters and the window's side to a localiser."""
 
 
-def shared_stage_plan(config: CleansingConfig, passes_per_map: float) -> dict[str, float]:
-    """Stage name -> encoder passes, for a set of some 20,000 images; ``passes_per_map`` is the localiser's cost."""
-    screened = config.first_flips + config.finalists * (config.flip_images - config.first_flips)
-    per_image = passes_per_map + (screened if config.first_flips else config.flip_images)
-    judged = passes_per_map + config.flip_images
-    matching = {MATCH_STAGE: 2000.0, JOIN_STAGE: OF_A_TRIGGER * judged} if config.match_triggers else {}
+MORE_STAGES = (MATCH_STAGE, JOIN_STAGE, TRAIN_STAGE, CLASSIFY_STAGE)
+"""Stages of a set in which a trigger was found."""
+
+
+def shared_stage_plan(config: CleansingConfig, per_map: Passes, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes; ``per_map`` is what the localiser takes for an image. Where no image goes through
+    the encoder (clustering, matching, the classifier) it is about as many as would take that time."""
+    flips = min(config.flip_images, load.images)
+    screened = config.first_flips + math.ceil(config.finalists * (flips - config.first_flips))
+    per_image = per_map + Passes(forward=screened if 0 < config.first_flips < flips else flips)
+    judged = per_map + Passes(forward=flips)
+    clusters = min(load.images, config.clusters or usual_clusters(load.images))
+    visits = sum(clusters_per_round(clusters, config.drop_fraction))
+    scored = min(load.images, visits * config.samples_per_cluster)
+    matching = {}
+    if config.match_triggers:
+        matching = {MATCH_STAGE: Passes(forward=0.1 * load.images), JOIN_STAGE: judged.times(OF_A_TRIGGER)}
     return {
-        FEATURE_STAGE: 20000.0,
-        CLUSTER_STAGE: 5000.0,
-        SEARCH_STAGE: 630 * config.samples_per_cluster * per_image,
-        JUDGE_STAGE: JUDGED * judged,
+        FEATURE_STAGE: Passes(forward=load.images),
+        CLUSTER_STAGE: Passes(forward=0.25 * load.images + 2 * min(COMPARED, load.images)),
+        SEARCH_STAGE: per_image.times(scored) + Passes(forward=flips),
+        JUDGE_STAGE: judged.times(min(JUDGED, scored)),
         **matching,
-        TRAIN_STAGE: 6.0 * config.classifier_steps * config.classifier_batch * config.classifiers,
-        CLASSIFY_STAGE: 20000.0 * config.classifiers,
+        TRAIN_STAGE: Passes(training=config.classifier_steps * config.classifier_batch * config.classifiers),
+        CLASSIFY_STAGE: Passes(forward=load.images * config.classifiers),
     }
 
 

@@ -30,6 +30,7 @@ from core.cleansing.masking import Fill, Positions, Strategy, draw_masks
 from core.cleansing.pipeline import cleanse_with, shared_stage_plan
 from core.cleansing.result import Cleansing
 from core.cleansing.search import Localiser
+from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, ImageSet
 
@@ -61,9 +62,10 @@ class PoisonCamConfig(CleansingConfig):
     scale_all: bool = Field(False, description="Scale distances over all masks, as Eq. 2 is printed.")
 
 
-def stage_plan(config: PoisonCamConfig) -> dict[str, float]:
+def stage_plan(config: PoisonCamConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes, which is what the time goes to."""
-    return shared_stage_plan(config, float(config.masks))
+    masks = round(config.masks**0.5) ** 2 if config.positions == "even" else config.masks
+    return shared_stage_plan(config, Passes(forward=masks + 1), load)
 
 
 def cleanse(encoder: Encoder, images: ImageSet, config: PoisonCamConfig, run: Run, *, seed: int) -> Cleansing:

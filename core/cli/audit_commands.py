@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +12,12 @@ import typer
 from core.cli.answer import Format, audit_summary, print_audit_sentences, print_audit_table, print_json
 from core.cli.audit_run import place_report, run_on_console, workplace
 from core.cli.exit_codes import exit_code_for
-from core.cli.request_options import build_parameters, check_output, check_report_folder, read_card
+from core.cli.forecast_answer import dry_run as answer_dry_run
+from core.cli.request_options import build_parameters, check_output, check_report_folder, read_card, require_output
+from core.forecast.words import parse_duration
 
 if TYPE_CHECKING:
-    from core.audit import AuditOutcome
+    from core.audit import AuditOutcome, AuditRequest
 
 EncoderFile = Annotated[Path, typer.Argument(metavar="ENCODER", help="Weights: .safetensors, .pt or .pth.")]
 ImagesPath = Annotated[
@@ -30,11 +33,22 @@ OutputFormat = Annotated[Format, typer.Option("--format", help="What standard ou
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Where all random choices come from.")]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where to compute.")]
 MethodKey = Annotated[str | None, typer.Option("--method", help="Detection method; see 'encoder-audit methods'.")]
+Budget = Annotated[
+    str | None, typer.Option("--budget", metavar="quick|standard|thorough", help="How much to spend on the search.")
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option("--time-limit", metavar="2h", help="Refuse an audit that is sure to take longer: 90s, 30m, 2h, 1d."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do nothing else.")]
 Preset = Annotated[str | None, typer.Option("--preset", help="Named set of parameters.")]
 SetValues = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One parameter; repeatable.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
-OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help="The purified encoder; the suffix decides.")]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", help="The purified encoder; the suffix decides. Needed to purify."),
+]
 
 
 def detect(
@@ -47,8 +61,11 @@ def detect(
     seed: Seed = 0,
     device: Device = "auto",
     method: MethodKey = None,
+    budget: Budget = None,
     preset: Preset = None,
     settings: SetValues = None,
+    time_limit: TimeLimit = None,
+    dry_run: DryRun = False,
     force: Force = False,
     debug: Debug = False,
 ) -> int:
@@ -56,15 +73,17 @@ def detect(
 
     Exit status: 0 clean, 1 backdoored, 5 inconclusive; 2 failed, 3 unsupported file, 4 wrong usage.
     """
-    parameters = build_parameters(preset, method, settings or [])
-    outcome = _look("detect", encoder, images, card, copy, parameters, seed, device, report, output_format, force=force)
-    return exit_code_for(outcome.verdict)
+    parameters = build_parameters(preset, method, settings or [], budget=budget)
+    request = _request("detect", encoder, images, card, copy, parameters, seed, device, time_limit)
+    if dry_run:
+        return answer_dry_run(request, output_format)
+    return exit_code_for(_look(request, report, output_format, force=force).verdict)
 
 
 def purify(
     encoder: EncoderFile,
     images: ImagesPath,
-    output: OutputFile,
+    output: OutputFile = None,
     card: CardFile = None,
     copy: CopyName = None,
     report: ReportFolder = None,
@@ -72,8 +91,11 @@ def purify(
     seed: Seed = 0,
     device: Device = "auto",
     method: MethodKey = None,
+    budget: Budget = None,
     preset: Preset = None,
     settings: SetValues = None,
+    time_limit: TimeLimit = None,
+    dry_run: DryRun = False,
     force: Force = False,
     debug: Debug = False,
 ) -> int:
@@ -81,15 +103,15 @@ def purify(
 
     Exit status as for detect, for the encoder that is delivered: 0 when it is clean.
     """
-    parameters = build_parameters(preset, method, settings or [])
+    parameters = build_parameters(preset, method, settings or [], budget=budget)
+    request = _request("purify", encoder, images, card, copy, parameters, seed, device, time_limit)
+    if dry_run:
+        return answer_dry_run(request, output_format)
+    output = require_output(output)
     check_output(output, encoder, force=force)
     if report is not None:
         check_report_folder(report, force=force)
-    from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
-
-    suffix = output.suffix.lower()
-    given = read_card(card)
-    request = AuditRequest("purify", encoder, images, given, parameters, seed, device, copy=copy, container=suffix)
+    request = replace(request, container=output.suffix.lower())
     with workplace(output.absolute().parent) as folder:
         outcome = run_on_console(request, folder)
         delivered = next(artifact for artifact in outcome.artifacts if artifact.name == "encoder")
@@ -110,9 +132,12 @@ def canary(
     seed: Seed = 0,
     device: Device = "auto",
     method: MethodKey = None,
+    budget: Budget = None,
     preset: Preset = None,
     settings: SetValues = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps that plant each backdoor.")] = None,
+    time_limit: TimeLimit = None,
+    dry_run: DryRun = False,
     force: Force = False,
     debug: Debug = False,
 ) -> int:
@@ -120,10 +145,13 @@ def canary(
 
     Exit status as for detect, for the encoder as given; 5 too where the detection missed a planted backdoor.
     """
-    parameters = build_parameters(preset, method, settings or [])
+    parameters = build_parameters(preset, method, settings or [], budget=budget)
     if steps is not None:
         parameters["canary_steps"] = steps
-    outcome = _look("canary", encoder, images, card, copy, parameters, seed, device, report, output_format, force=force)
+    request = _request("canary", encoder, images, card, copy, parameters, seed, device, time_limit)
+    if dry_run:
+        return answer_dry_run(request, output_format)
+    outcome = _look(request, report, output_format, force=force)
     from core.types import Verdict  # torch takes seconds to import, and --help must not
 
     seen = outcome.report["canaries"]
@@ -131,7 +159,7 @@ def canary(
     return exit_code_for(Verdict.INCONCLUSIVE if blind else outcome.verdict)
 
 
-def _look(
+def _request(
     kind: str,
     encoder: Path,
     images: Path,
@@ -140,17 +168,19 @@ def _look(
     parameters: Mapping[str, Any],
     seed: int,
     device: str,
-    report: Path | None,
-    output_format: Format,
-    *,
-    force: bool,
-) -> AuditOutcome:
-    """An audit that delivers no encoder, from the checks of its arguments to its answer on standard output."""
-    if report is not None:
-        check_report_folder(report, force=force)
+    time_limit: str | None,
+) -> AuditRequest:
+    limit = None if time_limit is None else parse_duration(time_limit)
+    given = read_card(card)
     from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
 
-    request = AuditRequest(kind, encoder, images, read_card(card), parameters, seed, device, copy=copy)
+    return AuditRequest(kind, encoder, images, given, parameters, seed, device, copy=copy, time_limit=limit)
+
+
+def _look(request: AuditRequest, report: Path | None, output_format: Format, *, force: bool) -> AuditOutcome:
+    """An audit that delivers no encoder, from the check of the report's place to its answer on standard output."""
+    if report is not None:
+        check_report_folder(report, force=force)
     with workplace(None) as folder:
         outcome = run_on_console(request, folder)
         if report is not None:

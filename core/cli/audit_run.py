@@ -15,9 +15,11 @@ from rich.console import Console
 
 from core.cli.answer import print_reading
 from core.cli.console_run import ConsoleRun
+from core.cli.forecast_answer import forecast_sentence
 
 if TYPE_CHECKING:
     from core.audit import AuditOutcome, AuditRequest
+    from core.forecast.forecast import Forecast
 
 
 @contextmanager
@@ -34,13 +36,18 @@ def run_on_console(request: AuditRequest, folder: Path) -> AuditOutcome:
 
     console = Console(stderr=True)
     with ConsoleRun(console) as run:
-        return run_audit(telling(request, console), folder, run)
+        return run_audit(telling(request, console, run), folder, run)
 
 
-def telling(request: AuditRequest, console: Console) -> AuditRequest:
-    """``request`` with what was read and assumed printed on ``console`` before the search begins: a search takes long,
-    and who gave the wrong card would rather know now."""
-    return replace(request, on_read=lambda reading: print_reading(asdict(reading), console))
+def telling(request: AuditRequest, console: Console, run: ConsoleRun) -> AuditRequest:
+    """``request`` with what was read and assumed, and what it will cost, printed on ``console`` before the search
+    begins: a search takes long, and who gave the wrong card would rather know now. ``run`` hears the cost, too."""
+
+    def on_forecast(forecast: Forecast) -> None:
+        console.print(forecast_sentence(forecast), highlight=False, soft_wrap=True)
+        run.expect_seconds()
+
+    return replace(request, on_read=lambda reading: print_reading(asdict(reading), console), on_forecast=on_forecast)
 
 
 def place_report(outcome: AuditOutcome, folder: Path) -> None:

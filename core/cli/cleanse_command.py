@@ -17,19 +17,29 @@ from core.cli.audit_commands import (
     CopyName,
     Debug,
     Device,
+    DryRun,
     Force,
     OutputFormat,
     Preset,
     ReportFolder,
     Seed,
     SetValues,
+    TimeLimit,
 )
 from core.cli.audit_run import place_report, telling, workplace
 from core.cli.cleanse_answer import cleansing_summary, print_cleansing_sentences, print_cleansing_table
 from core.cli.console_run import ConsoleRun
 from core.cli.exit_codes import exit_code_for
-from core.cli.request_options import build_parameters, check_output_folder, check_report_folder, read_card
+from core.cli.forecast_answer import dry_run as answer_dry_run
+from core.cli.request_options import (
+    build_parameters,
+    check_output_folder,
+    check_report_folder,
+    read_card,
+    require_output,
+)
 from core.errors import UsageError
+from core.forecast.words import parse_duration
 
 if TYPE_CHECKING:
     from core.audit import AuditOutcome, AuditRequest
@@ -55,7 +65,10 @@ def cleanse(
         Path,
         typer.Argument(metavar="DATASET", help="The images to judge, unlabelled: a folder, zip, tar, parquet or npz."),
     ],
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Write the lists and pictures there.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="DIR", help="Write the lists and pictures there. Needed to cleanse."),
+    ] = None,
     encoder: Annotated[
         Path | None,
         typer.Option("--encoder", metavar="ENCODER", help="An encoder trained on the set; else one is trained first."),
@@ -71,6 +84,8 @@ def cleanse(
     seed: Seed = 0,
     device: Device = "auto",
     output_format: OutputFormat = Format.TABLE,
+    time_limit: TimeLimit = None,
+    dry_run: DryRun = False,
     force: Force = False,
     debug: Debug = False,
 ) -> int:
@@ -90,12 +105,17 @@ def cleanse(
     parameters = build_parameters(_PRESETS[budget] if budget else preset, method, settings or [], section="cleansing")
     if archive:
         parameters["archive"] = True
+    limit = None if time_limit is None else parse_duration(time_limit)
+    given = read_card(card)
+    from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
+
+    request = AuditRequest("cleanse", encoder, dataset, given, parameters, seed, device, copy=copy, time_limit=limit)
+    if dry_run:
+        return answer_dry_run(request, output_format)
+    output = require_output(output)
     check_output_folder(output, dataset, results=LISTS, force=force)
     if report is not None:
         check_report_folder(report, force=force)
-    from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
-
-    request = AuditRequest("cleanse", encoder, dataset, read_card(card), parameters, seed, device, copy=copy)
     with workplace(output.absolute().parent) as folder:
         outcome = _run(request, folder, output)
         if report is not None:
@@ -119,7 +139,7 @@ def _run(request: AuditRequest, folder: Path, output: Path) -> AuditOutcome:
     console = Console(stderr=True)
     with ConsoleRun(console) as run:
         with checkpoint_folder(output, fingerprint("cleanse", given, *settings), run, say=_say) as resumable:
-            return run_audit(telling(request, console), folder, resumable)
+            return run_audit(telling(request, console, run), folder, resumable)
 
 
 def _place(outcome: AuditOutcome, output: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from core.forecast.words import duration
 from core.run import Progress, Stateful
 
 
@@ -22,6 +24,7 @@ class ConsoleRun:
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("[dim]{task.fields[numbers]}"),
             console=console,
             transient=True,
@@ -29,7 +32,9 @@ class ConsoleRun:
             # What is printed meanwhile (a library's warning) must not land on standard output, where the JSON goes.
             redirect_stdout=False,
         )
-        self._task = self._bar.add_task("Reading the files", total=1.0, numbers="")
+        self._task = self._bar.add_task("Reading the files", total=1.0, numbers="", left="")
+        self._began: float | None = None
+        self._planned = 0.0
 
     def __enter__(self) -> ConsoleRun:
         self._bar.start()
@@ -40,16 +45,39 @@ class ConsoleRun:
     ) -> None:
         self._bar.stop()
 
+    def expect_seconds(self) -> None:
+        """From here on plans are in seconds, so that it can be said how many are left."""
+        self._began = time.monotonic()
+        self._bar.update(self._task, description="Beginning")
+
     def plan(self, stages: Mapping[str, float]) -> None:
         self._progress.plan(stages)
+        self._planned = sum(stages.values())
 
     def steps(self, name: str, total: int, *, state: Stateful | None = None) -> Iterator[int]:
         title = name[:1].upper() + name[1:]
-        self._bar.update(self._task, description=title, completed=self._progress.at(name, 0, total))
+        self._bar.update(self._task, description=title)
+        self._moved(self._progress.at(name, 0, total))
         for step in range(total):
             yield step
-            self._bar.update(self._task, completed=self._progress.at(name, step + 1, total))
+            self._moved(self._progress.at(name, step + 1, total))
 
     def log(self, **scalars: float) -> None:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
         self._bar.update(self._task, numbers=shown)
+
+    def _moved(self, done: float) -> None:
+        left = ""
+        if self._began is not None and self._planned:
+            left = f"at most {duration(seconds_left(self._planned, done, time.monotonic() - self._began))} left"
+        self._bar.update(self._task, completed=done, left=left)
+
+
+def seconds_left(planned: float, done: float, elapsed: float) -> float:
+    """Of ``planned`` seconds, a share of which is ``done`` after ``elapsed`` seconds: what is left, corrected by how
+    the forecast did so far, the more the further the run is."""
+    ahead = planned * (1 - done)
+    if not done:
+        return ahead
+    pace = min(4.0, max(0.25, elapsed / (planned * done)))
+    return ahead * ((1 - done) + done * pace)

@@ -10,14 +10,19 @@ from typing import Any
 
 from core.errors import UsageError
 
-TOP_LEVEL = ("preset", "seed", "archive")
+TOP_LEVEL = ("preset", "budget", "seed", "archive")
 CONTAINERS = (".safetensors", ".pt", ".pth")
 
 
 def build_parameters(
-    preset: str | None, method: str | None, settings: Sequence[str], *, section: str = "detection"
+    preset: str | None,
+    method: str | None,
+    settings: Sequence[str],
+    *,
+    section: str = "detection",
+    budget: str | None = None,
 ) -> dict[str, Any]:
-    """``--preset``, ``--method`` and each ``--set KEY=VALUE`` as the audit's parameters.
+    """``--preset`` or ``--budget``, ``--method`` and each ``--set KEY=VALUE`` as the audit's parameters.
 
     A key is a path (``purification.steps``); one without a dot belongs to ``section`` (``steps``) unless it is a
     parameter of the whole audit (``seed``). A value is JSON where it reads as JSON and a string otherwise.
@@ -26,6 +31,8 @@ def build_parameters(
         UsageError: a setting that is not KEY=VALUE, or a path through a value.
     """
     parameters: dict[str, Any] = {} if preset is None else {"preset": preset}
+    if budget is not None:
+        parameters["budget"] = budget
     if method is not None:
         parameters[section] = {"method": method}
     for setting in settings:
@@ -59,6 +66,23 @@ def read_card(path: Path | None) -> Mapping[str, Any] | None:
     if not isinstance(card, dict):
         raise _bad_card(f"'{path}', which holds no JSON object")
     return card
+
+
+def require_output(output: Path | None) -> Path:
+    """``--output``, which a dry run alone does without.
+
+    Raises:
+        UsageError: it was not given.
+    """
+    if output is None:
+        raise UsageError(
+            "usage",
+            field="arguments",
+            found="no option '--output'",
+            expected="a place for the results",
+            action="Add --output, or --dry-run to hear what it would cost.",
+        )
+    return output
 
 
 def check_output(output: Path, encoder: Path, *, force: bool) -> None:

@@ -15,14 +15,14 @@ def cleanse(
 
     No label is used: the names of folders are never read. The images and the encoder that were given are unchanged.
     """
-    # Both plans count encoder passes, so their shares can stand in one plan.
-    search = cleansing.method.stage_plan(cleansing.config)
+    search = {name: passes.weight for name, passes in cleansing.passes(subject.load).items()}
     training = None
     encoder = subject.encoder
     if subject.fresh is None:
         run.plan(search)
     else:
-        run.plan({**threat_model.method.stage_plan(threat_model.config), **search})
+        before = {name: passes.weight for name, passes in threat_model.passes(subject.load).items()}
+        run.plan({**before, **search})
         training = threat_model.method.apply(encoder, subject.images, threat_model.config, run, seed=subject.seed)
         encoder = training.encoder
     found = cleansing.method.apply(encoder, subject.images, cleansing.config, run, seed=subject.seed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.cleansing.result import Cleansing
 from core.encoders.card import EncoderCard
+from core.passes import Workload
 from core.recovery.detection import Detection
 from core.training.pretrain import Pretraining
 from core.types import Encoder, ImageSet, Verdict
@@ -24,6 +25,12 @@ class Subject:
     images: ImageSet
     seed: int
     fresh: EncoderCard | None = None
+
+    @property
+    def load(self) -> Workload:
+        """How many images there are, and their size."""
+        count, _, height, width = self.images.pixels.shape
+        return Workload(count, height, width)
 
 
 @dataclass(frozen=True)

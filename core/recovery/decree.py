@@ -26,6 +26,7 @@ from torch import Tensor
 
 from core.config import MethodConfig
 from core.ops.cosine import pairwise_similarity
+from core.passes import Passes, Workload
 from core.random import draw_batch, generator
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import features_in_chunks, features_of, frozen
@@ -38,6 +39,8 @@ from core.types import Encoder, Images, ImageSet, Verdict
 METHOD = "decree"
 STAGE = "shrink mask"
 HYPOTHESIS = "smallest mask"
+SETTLES_FROM = 0.1
+"""Share of the longest search after which the shortest ends."""
 KEY = "decree-mask"
 UNTESTED = (
     "Backdoors planted by poisoning the pre-training data: this method misses them.",
@@ -93,8 +96,11 @@ class DecreeConfig(MethodConfig):
     weight_floor: float = Field(1e-5, gt=0, description="Smallest lambda. Official: 1e-5.")
 
 
-def stage_plan(config: DecreeConfig) -> dict[str, float]:
-    return {STAGE: 1.0}
+def stage_plan(config: DecreeConfig, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes, if the search goes on to its cap; it mostly ends long before."""
+    per_epoch = math.ceil(load.images / config.batch_size)
+    looks = 2 * min(512, load.images) + min(256, load.images)
+    return {STAGE: Passes(looks, config.max_epochs * per_epoch * min(config.batch_size, load.images))}
 
 
 def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *, seed: int) -> Detection:

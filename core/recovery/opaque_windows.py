@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.ops.cosine import pairwise_similarity
+from core.passes import Passes, Workload
 from core.recovery.ascent import ascend
 from core.recovery.hypotheses import WindowPattern
 from core.recovery.search import Candidate, judge
@@ -38,12 +39,14 @@ def window_grid(height: int, width: int, side: float) -> list[WindowPattern]:
     return [WindowPattern(top, left, pixels, side) for top in tops for left in lefts]
 
 
-def window_stages(settings: WindowSettings) -> dict[str, float]:
-    """Stage name -> encoder passes of :func:`search_windows`."""
-    windows = len(window_grid(224, 224, settings.side))
+def window_stages(settings: WindowSettings, load: Workload, held_back: int) -> dict[str, Passes]:
+    """Stage name -> encoder passes of :func:`search_windows`, judged on so many images ``held_back``."""
+    windows = len(window_grid(load.height, load.width, settings.side))
+    kept = min(settings.kept, windows)
+    few = min(held_back, max(8, held_back // 4))
     return {
-        SCAN: 2.0 * settings.scan_steps * settings.scan_batch * windows,
-        REFINE: 2.0 * settings.steps * settings.batch_size * settings.kept,
+        SCAN: Passes(few * windows, settings.scan_steps * min(settings.scan_batch, load.kept(4)) * windows),
+        REFINE: Passes(held_back * kept, settings.steps * min(settings.batch_size, load.kept(4)) * kept),
     }
 
 

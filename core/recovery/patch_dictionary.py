@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from core.passes import Passes, Workload
 from core.recovery.squares import Score, Square, score_squares, squares_of
 from core.run import Run, StateDict
 from core.types import Encoder, Images
@@ -48,6 +49,18 @@ class Climb:
     moves: int
     largest: int | None = None
     rank: Callable[[Tensor], Tensor] | None = None
+
+
+_TRIED = 0.9
+"""Share of a climber's neighbours that are looked at: some do not fit, and climbers that meet share theirs."""
+
+
+def square_passes(grid: int, images: int, climb: Climb, load: Workload) -> Passes:
+    """Encoder passes of :func:`find_squares` with so many squares in the ``grid``, on ``images``."""
+    images = min(images, load.kept(4))
+    near = len(_neighbours(Square(0, 0, 2, 0), _stride(load.height, load.width)))
+    climbing = climb.climbers * (1 + _TRIED * climb.moves * near)
+    return Passes(forward=grid * max(2, images // 2) + images * climbing)
 
 
 class _State:
@@ -110,7 +123,7 @@ def _climb(
     """Each climber looks at its neighbours and moves to the best of them, if that is better than where it stands."""
     height, width = images.shape[-2:]
     most = min(height, width) if largest is None else largest
-    stride = max(1, round(min(height, width) / 32))
+    stride = _stride(height, width)
     groups = [
         [s for s in _neighbours(_square(c), stride) if s.fits(height, width) and s.side <= most] for c in climbers
     ]
@@ -121,6 +134,11 @@ def _climb(
         best = max(group, key=lambda s: scores[s])
         moved += _rows([best], [scores[best]]) if scores[best] > climber[4] else [climber]
     return moved
+
+
+def _stride(height: int, width: int) -> int:
+    """How much larger than 32 pixels the image is, in whole numbers."""
+    return max(1, round(min(height, width) / 32))
 
 
 def _neighbours(square: Square, stride: int) -> list[Square]:

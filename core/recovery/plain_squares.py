@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from core.ops.cosine import pairwise_similarity
+from core.passes import Passes, Workload
 from core.recovery.hypotheses import WindowPattern, kind_key
 from core.recovery.nulls import remaining_gap, similarity_at
-from core.recovery.patch_dictionary import Climb, find_squares
+from core.recovery.patch_dictionary import Climb, find_squares, square_passes
 from core.recovery.search import Candidate, judge
 from core.recovery.soundness import clean_similarity
 from core.recovery.squares import COLOURS, Square, score_squares, squares_of
@@ -73,10 +74,13 @@ class SquareSettings:
         return max(2, round(self.side * min(height, width)))
 
 
-def square_stage(settings: SquareSettings) -> dict[str, float]:
-    """Stage name -> encoder passes of :func:`search_squares`."""
-    climbing = 2.0 * _MOVES * _CLIMBERS * 14
-    return {STAGE: settings.images * (len(settings.grid(32, 32)) + climbing) / 2}  # forward only
+def square_stage(settings: SquareSettings, load: Workload, held_back: int) -> dict[str, Passes]:
+    """Stage name -> encoder passes of :func:`search_squares`, judged on so many images ``held_back``."""
+    grid = settings.grid(load.height, load.width)
+    searching = square_passes(len(grid), 2 * settings.images, Climb(_CLIMBERS, _MOVES), load)
+    elsewhere = len(_places(settings.largest(load.height, load.width), load.height, load.width)) // len(COLOURS)
+    judging = held_back + _CLIMBERS * (min(_PLACED, held_back) * elsewhere + held_back)
+    return {STAGE: searching + Passes(forward=judging)}
 
 
 def search_squares(
@@ -113,8 +117,7 @@ def _at_one_place(
 ) -> Candidate:
     """``square`` judged on ``held_back``, less what it does elsewhere; ``floor`` is clean images' similarity."""
     height, width = held_back.shape[-2:]
-    middle = max(1, (min(height, width) - square.side) // 2)
-    places = [s for s in squares_of(square.side, middle, height, width) if s.colour == square.colour]
+    places = [s for s in _places(square.side, height, width) if s.colour == square.colour]
     others = [place for place in places if place.overlap(square) <= _ELSEWHERE] or places
     elsewhere = score_squares(encoder, held_back[:_PLACED], pairwise_similarity, others).median()
     largest = settings.largest(height, width)
@@ -122,6 +125,12 @@ def _at_one_place(
     candidate = square_candidate(encoder, held_back, square, window)
     here = remaining_gap(candidate.similarity, max(floor, float(elsewhere)))
     return replace(candidate, discounted=similarity_at(here, floor))
+
+
+def _places(side: int, height: int, width: int) -> list[Square]:
+    """Where a square of ``side`` pixels is looked at elsewhere, the corners and the middles of an image, in one colour
+    after another."""
+    return squares_of(side, max(1, (min(height, width) - side) // 2), height, width)
 
 
 def square_candidate(encoder: Encoder, held_back: Images, square: Square, window: WindowPattern) -> Candidate:

@@ -17,6 +17,7 @@ from torch import Tensor
 from core.errors import AuditFailed
 from core.ops.cosine import pairwise_similarity
 from core.ops.mutual_information import StatisticsNetworks
+from core.passes import Passes
 from core.random import draw_batch, generator
 from core.recovery.forward import features_in_chunks, features_of
 from core.recovery.generators import TriggerGenerators
@@ -39,6 +40,13 @@ class SearchSettings:
     mi_cap: float
     noise_dim: int = 64
     hidden: int = 128
+
+
+def search_passes(settings: SearchSettings, images: int, held_back: int) -> Passes:
+    """Encoder passes of :func:`search` on so many ``images``, judged on ``held_back``."""
+    triggers = len(settings.thresholds)
+    searching = settings.steps * min(settings.batch_size, images) * triggers
+    return Passes(forward=triggers * held_back, backward=searching)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from core.config import MethodConfig
 from core.ops.cosine import mean_direction, pairwise_similarity, unit
 from core.ops.kmeans import assign, kmeans
 from core.ops.outliers import anomaly_indices
+from core.passes import Passes, Workload
 from core.random import derive_seed, generator
 from core.recovery.cluster_inversion import Inversions, InversionSettings, invert
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
@@ -46,6 +47,8 @@ from core.types import Encoder, Images, ImageSet, Verdict
 METHOD = "ssl-cleanse"
 STAGE = "invert clusters"
 HYPOTHESIS = "smallest mask to one cluster"
+SETTLES_FROM = 0.3
+"""Share of the longest search after which the shortest ends."""
 KEY = "ssl-cleanse-mask"
 UNTESTED = (
     "Backdoors planted by poisoning the pre-training data: they act weakly.",
@@ -107,8 +110,13 @@ class SslCleanseConfig(MethodConfig):
     doubtful: float = Field(1.5, gt=0, description="Anomaly index from which on the answer is at best inconclusive.")
 
 
-def stage_plan(config: SslCleanseConfig) -> dict[str, float]:
-    return {STAGE: 1.0}
+def stage_plan(config: SslCleanseConfig, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes, if no cluster's search ends before its last step."""
+    images, held = load.kept(8), load.held_back(8)
+    clusters = min(config.clusters, max(1, images // 4))
+    return {
+        STAGE: Passes(images + held + min(512, load.images), config.steps * min(config.batch_size, images) * clusters)
+    }
 
 
 def detect(encoder: Encoder, images: ImageSet, config: SslCleanseConfig, run: Run, *, seed: int) -> Detection:

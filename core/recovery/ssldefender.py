@@ -30,6 +30,7 @@ import torch
 
 from core.errors import AuditFailed
 from core.ops.cosine import mean_direction
+from core.passes import Passes, Workload
 from core.recovery.blow_up import is_blown_up, judge_without_blow_ups
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger, few_of_each
 from core.recovery.forward import features_in_chunks, frozen
@@ -60,9 +61,9 @@ UNTESTED = (
 )
 
 
-def follow_plan(config: SSLDefenderConfig, found: Detection) -> dict[str, float]:
-    """Stage name -> encoder passes of :func:`follow`, once it is known how many targets there are."""
-    plans = (target_stages(target_budget(config), number) for number in range(found.unfollowed))
+def follow_plan(config: SSLDefenderConfig, targets: int, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes of :func:`follow` for so many ``targets``."""
+    plans = (target_stages(target_budget(config), number, load) for number in range(targets))
     return {name: passes for plan in plans for name, passes in plan.items()}
 
 

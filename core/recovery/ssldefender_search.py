@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from core.config import MethodConfig
+from core.passes import Passes, Workload
 from core.random import generator
 from core.recovery.blow_up import without_blow_ups
 from core.recovery.forward import features_in_chunks
@@ -17,7 +18,7 @@ from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern,
 from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
 from core.recovery.plain_squares import SquareSettings, search_squares, square_stage
 from core.recovery.power import Effort
-from core.recovery.search import Candidate, SearchSettings, search
+from core.recovery.search import Candidate, SearchSettings, search, search_passes
 from core.recovery.soundness import clean_similarity
 from core.recovery.towards_target import TargetBudget
 from core.run import Run
@@ -125,14 +126,17 @@ class SSLDefenderConfig(MethodConfig):
     )
 
 
-def stage_plan(config: SSLDefenderConfig) -> dict[str, float]:
-    """Stage name -> encoder passes, which is what the time goes to."""
-    each = 2.0 * config.batch_size * len(config.thresholds)
-    plan = {f"recover {hypothesis.name}": steps * each for hypothesis, steps in _searches(config)}
-    half = half_of(pattern_of(config))
-    passes = 2.0 * config.batch_size * config.additive_steps * len(_half_settings(config).thresholds)
-    opaque = window_stages(_windows(config)) | square_stage(_squares(config))
-    return plan | opaque | {f"recover {half.name}": passes}
+def stage_plan(config: SSLDefenderConfig, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes; what comes before and after the searches is counted with the last of them."""
+    held = load.held_back(4)
+    plan = {
+        f"recover {hypothesis.name}": search_passes(_settings(config, steps), load.kept(4), held)
+        for hypothesis, steps in _searches(config)
+    }
+    opaque = window_stages(_windows(config), load, held) | square_stage(_squares(config), load, held)
+    half = search_passes(_half_settings(config), load.kept(4), held)
+    looks = Passes(forward=min(512, load.images) + held + min(KNOWN, load.kept(4) + held) + held)
+    return plan | opaque | {f"recover {half_of(pattern_of(config)).name}": half + looks}
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from core.ops.cosine import mean_direction, similarity_to
+from core.passes import Passes, Workload
 from core.recovery.ascent import ascend
 from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern, WindowPattern
 from core.recovery.opaque_windows import window_grid
-from core.recovery.patch_dictionary import Climb, coarse_grid, find_squares
+from core.recovery.patch_dictionary import Climb, coarse_grid, find_squares, square_passes
 from core.recovery.plain_squares import square_candidate
 from core.recovery.search import Candidate, judge
 from core.run import Run
@@ -61,14 +62,19 @@ class TargetBudget:
         return max(4, self.steps // 3)
 
 
-def target_stages(budget: TargetBudget, number: int) -> dict[str, float]:
-    """Stage name -> encoder passes of :func:`recover_towards` for target ``number`` (0-based), at 32 pixels."""
+def target_stages(budget: TargetBudget, number: int, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes of :func:`recover_towards` for target ``number`` (0-based)."""
     names = _Stages(number)
+    held, images = load.held_back(4), load.kept(4)
+    grid = len(coarse_grid(load.height, load.width))
+    squares = square_passes(grid, 2 * budget.scan_images, Climb(budget.climbers, budget.moves), load)
+    windows = sum(len(window_grid(load.height, load.width, side)) for side in WINDOW_SIDES)
+    each = budget.steps * min(budget.batch_size, images)
     return {
-        names.squares: 3400.0 * budget.scan_images + budget.moves * budget.climbers * 28 * budget.scan_images,
-        names.patterns: 2.0 * budget.steps * budget.batch_size * len(PATTERNS),
-        names.scan: 2.0 * budget.scan_steps * budget.scan_images * 74,
-        names.windows: 2.0 * budget.steps * budget.batch_size * budget.windows,
+        names.squares: squares + Passes(forward=held * (1 + budget.climbers)),
+        names.patterns: Passes(held * len(PATTERNS), each * len(PATTERNS)),
+        names.scan: Passes(min(16, images) * windows, budget.scan_steps * min(budget.scan_images, images) * windows),
+        names.windows: Passes(held * budget.windows, each * budget.windows),
     }
 
 

@@ -21,11 +21,12 @@ from pydantic import Field
 from core.config import MethodConfig
 from core.encoders.card import EncoderCard
 from core.encoders.stems import SMALL_IMAGE, training_card
+from core.passes import Passes, Workload
 from core.run import Run
 from core.training.config import Probability, TrainingConfig
 from core.training.moco import Moco, MocoConfig
 from core.training.objective import ObjectiveFactory
-from core.training.pretrain import STAGE, Pretraining, pretrain
+from core.training.pretrain import STAGE, Pretraining, planned_steps, pretrain
 from core.training.simclr import Simclr, SimclrConfig
 from core.types import Encoder, ImageSet
 
@@ -110,9 +111,15 @@ def train_moco(encoder: Encoder, images: ImageSet, config: MocoThreatConfig, run
     return _train(encoder, images, Moco, config, run, seed=seed)
 
 
-def stage_plan(config: TrainingConfig) -> dict[str, float]:
-    """Stage name -> encoder passes, for a set of some 20,000 images; a step on a view costs three."""
-    return {STAGE: 20000.0 * config.epochs * 2 * 3}
+def simclr_plan(config: SimclrThreatConfig, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes: both views of each image learn."""
+    return {STAGE: Passes(training=2 * _images_seen(config, load))}
+
+
+def moco_plan(config: MocoThreatConfig, load: Workload) -> dict[str, Passes]:
+    """The same: the query learns, the key is looked at."""
+    seen = _images_seen(config, load)
+    return {STAGE: Passes(forward=seen, training=seen)}
 
 
 def fitted(config: ThreatTraining, images: int) -> ThreatTraining:
@@ -121,6 +128,11 @@ def fitted(config: ThreatTraining, images: int) -> ThreatTraining:
     batch = min(config.batch_size, images)
     epochs = max(config.epochs, config.least_steps / (images // batch))
     return config.model_copy(update={"batch_size": batch, "epochs": epochs})
+
+
+def _images_seen(config: ThreatTraining, load: Workload) -> int:
+    ours = fitted(config, load.images)
+    return planned_steps(load.images, ours) * ours.batch_size
 
 
 def _train(

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from core.device import mixed_precision
 from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
+from core.passes import Passes, Workload
 from core.random import draw_batch, generator
 from core.run import Run
 from core.training.loss_history import LossHistory
 from core.training.state import TrainingState
 from core.types import Encoder, Features, Images
 from core.unlearning.utility import HeldBack
-from core.unlearning.utility_guard import GuardedConfig, UtilityGuard, is_due
+from core.unlearning.utility_guard import LOOK_EVERY, GuardedConfig, UtilityGuard, is_due
 
 Objective = Callable[[Images, torch.Generator], Tensor]
 """The loss, a scalar, of a batch of clean images; views are drawn from the generator."""
@@ -78,6 +79,16 @@ def train_on_clean(
     progress.settle()
     student.requires_grad_(False).eval()
     return progress
+
+
+def training_passes(
+    config: CleanTrainingConfig, load: Workload, *, forward: int, training: int, steps: int | None = None
+) -> Passes:
+    """Encoder passes of ``steps`` (by default the configuration's) in which each image of a batch is seen so often with
+    and without a gradient, with the looks at held-back images."""
+    steps = config.steps if steps is None else steps
+    batch, held = min(config.batch_size, load.kept(7)), load.held_back(7)
+    return Passes(forward=steps * batch * forward + (2 + steps // LOOK_EVERY) * held, training=steps * batch * training)
 
 
 def copy_to_train(encoder: Encoder) -> Encoder:

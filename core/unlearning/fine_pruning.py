@@ -24,17 +24,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from core.errors import UsageError
+from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Trigger
-from core.unlearning.clean_training import copy_to_train, features_of
-from core.unlearning.fine_tuning import PASSES, FineTuningConfig, fine_tune
+from core.unlearning.clean_training import copy_to_train, features_of, training_passes
+from core.unlearning.fine_tuning import FineTuningConfig, fine_tune
 from core.unlearning.result import Unlearning
 from core.unlearning.utility import HeldBack, hold_back
 
 PRUNE_STAGE = "prune"
 STAGE = "fine-tune pruned"
 _RANKED_ON = 1024
-_HELD_BACK = 256
 
 
 class FinePruningConfig(FineTuningConfig):
@@ -58,11 +58,12 @@ class FinePruningConfig(FineTuningConfig):
     )
 
 
-def stage_plan(config: FinePruningConfig) -> dict[str, float]:
-    """Stage name -> encoder passes."""
+def stage_plan(config: FinePruningConfig, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes; cutting ends before its last step."""
+    ranking = min(_RANKED_ON, load.kept(7))
     return {
-        PRUNE_STAGE: config.prune_steps * float(_HELD_BACK),
-        STAGE: config.steps * config.batch_size * PASSES,
+        PRUNE_STAGE: Passes(forward=ranking + config.prune_steps * load.held_back(7)),
+        STAGE: training_passes(config, load, forward=2 if config.anchor_weight else 0, training=2),
     }
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from core.ops.cosine import paired_similarity
 from core.ops.nt_xent import nt_xent
+from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Trigger
 from core.unlearning.clean_training import (
@@ -33,14 +34,13 @@ from core.unlearning.clean_training import (
     copy_to_train,
     features_of,
     train_on_clean,
+    training_passes,
     two_views_in_one,
 )
 from core.unlearning.result import Unlearning
 from core.unlearning.utility import HeldBack, hold_back
 
 STAGE = "fine-tune"
-PASSES = 8.0
-"""Encoder passes per image and step: forward and backward of two views, and the anchor's two forward passes."""
 
 
 class FineTuningConfig(CleanTrainingConfig):
@@ -55,9 +55,9 @@ class FineTuningConfig(CleanTrainingConfig):
     temperature: float = Field(0.5, gt=0, le=10, description="Temperature of NT-Xent. SimCLR on CIFAR-10: 0.5.")
 
 
-def stage_plan(config: FineTuningConfig) -> dict[str, float]:
-    """Stage name -> encoder passes."""
-    return {STAGE: config.steps * config.batch_size * PASSES}
+def stage_plan(config: FineTuningConfig, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes: two views of each image, and the anchor's where it holds."""
+    return {STAGE: training_passes(config, load, forward=2 if config.anchor_weight else 0, training=2)}
 
 
 def unlearn(

@@ -27,10 +27,11 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from core.ops.cosine import paired_similarity
+from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Trigger
 from core.unlearning.attention import attention
-from core.unlearning.clean_training import copy_to_train, features_of, train_on_clean, two_views_in_one
+from core.unlearning.clean_training import copy_to_train, features_of, train_on_clean, training_passes, two_views_in_one
 from core.unlearning.result import Unlearning
 from core.unlearning.stages import captured, last_resolutions
 from core.unlearning.taught import TaughtConfig, taught_teacher, teacher_plan
@@ -58,9 +59,9 @@ class NadConfig(TaughtConfig):
     )
 
 
-def stage_plan(config: NadConfig) -> dict[str, float]:
+def stage_plan(config: NadConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes."""
-    return {**teacher_plan(config), STAGE: config.steps * config.batch_size * 8.0}
+    return {**teacher_plan(config, load), STAGE: training_passes(config, load, forward=2, training=2)}
 
 
 def unlearn(

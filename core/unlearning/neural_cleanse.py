@@ -24,10 +24,17 @@ from torch import Tensor
 
 from core.images.augment import random_flip, random_resized_crop
 from core.ops.cosine import paired_similarity
+from core.passes import Passes, Workload
 from core.run import Run
 from core.triggers import MaskedTrigger
 from core.types import Encoder, Images, ImageSet, Trigger
-from core.unlearning.clean_training import CleanTrainingConfig, copy_to_train, features_of, train_on_clean
+from core.unlearning.clean_training import (
+    CleanTrainingConfig,
+    copy_to_train,
+    features_of,
+    train_on_clean,
+    training_passes,
+)
 from core.unlearning.result import Unlearning
 from core.unlearning.stamping import require_triggers
 from core.unlearning.utility import HeldBack, hold_back
@@ -48,9 +55,9 @@ class NeuralCleanseConfig(CleanTrainingConfig):
     )
 
 
-def stage_plan(config: NeuralCleanseConfig) -> dict[str, float]:
+def stage_plan(config: NeuralCleanseConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes."""
-    return {STAGE: config.steps * config.batch_size * 4.0}
+    return {STAGE: training_passes(config, load, forward=1, training=1)}
 
 
 def unlearn(

@@ -25,9 +25,10 @@ from torch import Tensor
 
 from core.ops.cosine import paired_similarity
 from core.ops.nt_xent import nt_xent
+from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Trigger
-from core.unlearning.clean_training import copy_to_train, features_of, train_on_clean, two_views_in_one
+from core.unlearning.clean_training import copy_to_train, features_of, train_on_clean, training_passes, two_views_in_one
 from core.unlearning.result import Unlearning
 from core.unlearning.taught import TaughtConfig, taught_teacher, teacher_plan
 from core.unlearning.utility import HeldBack, hold_back
@@ -50,9 +51,9 @@ class SslKdConfig(TaughtConfig):
     )
 
 
-def stage_plan(config: SslKdConfig) -> dict[str, float]:
+def stage_plan(config: SslKdConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes."""
-    return {**teacher_plan(config), STAGE: config.steps * config.batch_size * 8.0}
+    return {**teacher_plan(config, load), STAGE: training_passes(config, load, forward=2, training=2)}
 
 
 def unlearn(

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from core.device import mixed_precision, to_device
 from core.images.augment import random_flip, random_resized_crop
+from core.passes import Passes, Workload
 from core.random import draw_batch, generator
 from core.run import Run
 from core.training.loss_history import LossHistory
@@ -51,12 +52,14 @@ from core.unlearning.stages import captured, intermediate_stages
 from core.unlearning.stamping import require_triggers, stamp_each
 from core.unlearning.teacher import TEACHER_STAGE, fine_tuned_teacher
 from core.unlearning.utility import HeldBack, hold_back
-from core.unlearning.utility_guard import GuardedConfig, UtilityGuard, is_due
+from core.unlearning.utility_guard import LOOK_EVERY, GuardedConfig, UtilityGuard, is_due
 
 STAGE = "unlearn"
 MOST_RETREATS = 3
 """How often a training whose clean features ran away goes back and on at half the rate, before it stops. Which rate an
 encoder bears depends on the scale of its weights, which BatchNorm hides."""
+USUAL_TRIGGERS = 8
+"""Triggers that a plan of the cost reckons with."""
 LEAST_SHARE = 2e-4
 """Added to the square of every trigger's pull (a cosine, about 0.5 at first), so that none is forgotten altogether.
 The square puts most of a step on the one trigger that holds out: an opaque patch does, among patterns that give way."""
@@ -148,11 +151,14 @@ class UnlearningConfig(GuardedConfig):
     )
 
 
-def stage_plan(config: UnlearningConfig) -> dict[str, float]:
+def stage_plan(config: UnlearningConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes (a training step of both halves and the teacher's forward pass)."""
+    batch, held = min(config.batch_size, load.kept(7)), load.held_back(7)
+    looks = config.steps // LOOK_EVERY * (held + (1 + USUAL_TRIGGERS) * min(32, held)) + 2 * USUAL_TRIGGERS * held
+    statistics = 4 * load.kept(7) if config.train_batch_norm else 0
     return {
-        TEACHER_STAGE: config.teacher_steps * config.batch_size * 6.0,
-        STAGE: config.steps * config.batch_size * 7.0,
+        TEACHER_STAGE: Passes(training=config.teacher_steps * batch * 2),
+        STAGE: Passes(forward=config.steps * batch + looks + statistics, training=config.steps * batch * 2),
     }
 
 

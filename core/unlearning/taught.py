@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, Images
-from core.unlearning.clean_training import CleanTrainingConfig, copy_to_train
-from core.unlearning.fine_tuning import PASSES, FineTuningConfig, fine_tune
+from core.unlearning.clean_training import CleanTrainingConfig, copy_to_train, training_passes
+from core.unlearning.fine_tuning import FineTuningConfig, fine_tune
 
 TEACHER_STAGE = "fine-tune teacher"
 
@@ -25,9 +26,10 @@ class TaughtConfig(CleanTrainingConfig):
     temperature: float = Field(0.5, gt=0, le=10, description="Temperature of every NT-Xent. SimCLR on CIFAR-10: 0.5.")
 
 
-def teacher_plan(config: TaughtConfig) -> dict[str, float]:
+def teacher_plan(config: TaughtConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes, for the teacher's stage."""
-    return {TEACHER_STAGE: config.teacher_steps * config.batch_size * PASSES}
+    forward = 2 if config.anchor_weight else 0
+    return {TEACHER_STAGE: training_passes(config, load, forward=forward, training=2, steps=config.teacher_steps)}
 
 
 def taught_teacher(encoder: Encoder, images: Images, config: TaughtConfig, run: Run, *, seed: int) -> Encoder:

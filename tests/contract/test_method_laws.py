@@ -16,6 +16,7 @@ from core.config import MethodConfig
 from core.errors import Cancelled
 from core.method_rows import DETECTION, PURIFICATION
 from core.methods import Detect, Method, Unlearn
+from core.passes import Workload, total
 from core.random import derive_seed
 from core.recovery.detection import Detection
 from core.run import QuietRun, Run, Stateful
@@ -190,9 +191,10 @@ def test_config_survives_json_and_describes_every_field(method: AnyMethod) -> No
 def test_the_plan_names_the_stages_that_run(
     method: AnyMethod, planted: Planted, images: ImageSet, tmp_path: Path
 ) -> None:
-    plan = method.stage_plan(quick(method))
-    assert all(share >= 0 for share in plan.values())
-    assert sum(plan.values()) > 0
+    count, _, height, width = images.pixels.shape
+    plan = method.stage_plan(quick(method), Workload(count, height, width))
+    assert all(passes.images >= 0 for passes in plan.values())
+    assert total(plan.values()).images > 0
     run = SavingRun(tmp_path)
     apply(method, planted, images, run)
     unplanned = [stage for stage in run.stages if stage not in plan]

@@ -10,6 +10,7 @@ from core.catalog import default_unlearning
 from core.config import MethodConfig
 from core.kinds.findings import Canary, Subject
 from core.methods import Choice, Method
+from core.passes import Passes
 from core.recovery.detection import Detection
 from core.report.canaries import canaries_part
 from core.run import QuietRun
@@ -27,7 +28,9 @@ def detecting(verdicts: list[Verdict], seen: list[torch.nn.Module]) -> Choice:
         return Detection("fake", verdicts[len(seen) - 1], 0.9, 0.8, ("because",))
 
     return Choice(
-        Method("fake", "Fake", "", MethodConfig, detect, lambda config: {"look": 1.0}), "default", MethodConfig()
+        Method("fake", "Fake", "", MethodConfig, detect, lambda config, load: {"look": Passes(1.0)}),
+        "default",
+        MethodConfig(),
     )
 
 

@@ -17,6 +17,7 @@ from core.cleansing.patch_search import PatchSearchConfig
 from core.cleansing.poison_cam import PoisonCamConfig
 from core.cleansing.result import OUT_OF_REACH, Cleansing
 from core.errors import Cancelled, UnsupportedInput
+from core.passes import TYPICAL
 from core.run import QuietRun, Stateful
 from core.types import ImageSet, Verdict
 from tests.unit.cleansing.planted_set import SIDE, PlantedSet, covered, encoder, planted_set
@@ -200,7 +201,7 @@ def test_same_seed_same_result_whatever_the_global_generator(planted: PlantedSet
 def test_the_plan_names_every_stage(planted: PlantedSet, tmp_path: Path) -> None:
     run = SavingRun(tmp_path)
     poison_cam.cleanse(copy.deepcopy(planted.encoder), planted.images, BRIEF, run, seed=1)
-    assert run.names == list(poison_cam.stage_plan(BRIEF))
+    assert run.names == list(poison_cam.stage_plan(BRIEF, TYPICAL))
 
 
 @pytest.mark.parametrize("config", [PoisonCamConfig, PatchSearchConfig])

@@ -14,6 +14,7 @@ from core.kinds.findings import Findings, Subject
 from core.kinds.purify import purify
 from core.method_rows import DETECTION
 from core.methods import Choice, Detect, Method, Unlearn
+from core.passes import Passes
 from core.recovery.bands import shipped_observations
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.nulls import null_for, similarity_at
@@ -69,7 +70,7 @@ def other(verdict: Verdict) -> Method[Detect]:
         row = HypothesisResult("smallest", 0.96, 0.95, (0.96,))
         return Detection("other", verdict, 0.96, 0.95, ("It is small.",), (row,))
 
-    return Method("other", "Other", "", MethodConfig, apply, lambda config: {"shrink": 3.0})
+    return Method("other", "Other", "", MethodConfig, apply, lambda config, load: {"shrink": Passes(3.0)})
 
 
 def detection(suspect: Encoder, first: Detection, copies: float, second: Method[Detect] | None) -> Choice[Detect]:
@@ -85,10 +86,10 @@ def detection(suspect: Encoder, first: Detection, copies: float, second: Method[
             pass
         return replace(found, triggers=found.triggers * 2, unfollowed=0)
 
-    plan = {"search": 1.0}
+    plan = {"search": Passes(1.0)}
     method = Method(
-        "fake", "Fake", "", MethodConfig, apply, lambda config: plan,
-        follow=follow, follow_plan=lambda config, found: {"follow": 1.0}, second=second,
+        "fake", "Fake", "", MethodConfig, apply, lambda config, load: plan,
+        follow=follow, follow_plan=lambda config, targets, load: {"follow": Passes(1.0)}, second=second,
     )  # fmt: skip
     return Choice(method, "default", MethodConfig())
 
@@ -104,7 +105,7 @@ def unlearning(given: list[int]) -> Choice[Unlearn]:
             pass
         return unlearnt()
 
-    method = Method("keeps", "Keeps", "", MethodConfig, apply, lambda config: {"unlearn": 1.0})
+    method = Method("keeps", "Keeps", "", MethodConfig, apply, lambda config, load: {"unlearn": Passes(1.0)})
     return Choice(method, "default", MethodConfig())
 
 

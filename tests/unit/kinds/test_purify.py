@@ -13,6 +13,7 @@ from core.kinds.findings import Subject
 from core.kinds.purify import MOST_ROUNDS, purify
 from core.method_rows import PURIFICATION
 from core.methods import Choice, Detect, Method, Unlearn
+from core.passes import Passes
 from core.recovery.detection import Detection, RecoveredTrigger
 from core.run import QuietRun, Run
 from core.types import Encoder, ImageSet, Trigger, Verdict
@@ -30,7 +31,9 @@ def detection() -> Choice[Detect]:
     def apply(encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Detection:
         return replace(backdoored(), triggers=(RecoveredTrigger("patch", patch(), 0.97, 0.03, "fraction of pixels"),))
 
-    return Choice(Method("finds", "Finds", "", NoConfig, apply, lambda config: {"find": 1.0}), "default", NoConfig())
+    return Choice(
+        Method("finds", "Finds", "", NoConfig, apply, lambda config, load: {"find": Passes(1.0)}), "default", NoConfig()
+    )
 
 
 def purification(given: list[int], *, uses_new_triggers: bool) -> Choice[Unlearn]:
@@ -42,8 +45,10 @@ def purification(given: list[int], *, uses_new_triggers: bool) -> Choice[Unlearn
         given.append(len(triggers))
         return unlearnt()
 
-    plan = {"unlearn": 1.0}
-    method = Method("keeps", "Keeps", "", NoConfig, apply, lambda config: plan, uses_new_triggers=uses_new_triggers)
+    plan = {"unlearn": Passes(1.0)}
+    method = Method(
+        "keeps", "Keeps", "", NoConfig, apply, lambda config, load: plan, uses_new_triggers=uses_new_triggers
+    )
     return Choice(method, "default", NoConfig())
 
 

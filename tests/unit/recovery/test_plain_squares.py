@@ -2,6 +2,7 @@
 
 import pytest
 
+from core.passes import TYPICAL
 from core.recovery.forward import frozen
 from core.recovery.nulls import remaining_gap
 from core.recovery.plain_squares import STAGE, PlainSquare, SquareSettings, search_squares, square_stage
@@ -66,6 +67,8 @@ def test_what_a_square_does_anywhere_does_not_count() -> None:
 
 
 def test_a_wider_stride_and_fewer_images_cost_less() -> None:
-    whole = square_stage(SETTINGS)[STAGE]
-    assert square_stage(SquareSettings(0.375, 0.125, 6))[STAGE] < whole
-    assert square_stage(SquareSettings(0.375, 0.0625, 3))[STAGE] == whole / 2
+    def cost(stride: float, images: int) -> float:
+        return square_stage(SquareSettings(0.375, stride, images), TYPICAL, 0)[STAGE].forward
+
+    assert cost(0.125, 6) < cost(0.0625, 6)
+    assert cost(0.0625, 3) == cost(0.0625, 6) / 2

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from core.ops.cosine import similarity_to
+from core.passes import TYPICAL
 from core.recovery.forward import features_in_chunks
 from core.recovery.soundness import why_too_dull
 from core.recovery.ssldefender import detect, follow, follow_plan
@@ -77,10 +78,10 @@ def test_the_plan_names_the_stages_that_run() -> None:
 
     suspect, images = planted_patch().encoder, planted_images(64)
     found = detect(suspect, images, QUICK, Recorder(), seed=0)
-    assert list(stage_plan(QUICK)) == seen
+    assert list(stage_plan(QUICK, TYPICAL)) == seen
     seen.clear()
     follow(suspect, images, QUICK, found, Recorder(), seed=0)
-    assert list(follow_plan(QUICK, found)) == seen
+    assert list(follow_plan(QUICK, found.unfollowed, TYPICAL)) == seen
 
 
 def test_a_collapsed_encoder_is_inconclusive_never_clean() -> None:

@@ -13,10 +13,11 @@ from core.encoders.fresh import fresh_encoder
 from core.errors import UsageError
 from core.method_rows import THREAT_MODELS
 from core.methods import Method, Train
+from core.passes import Passes, Workload, total
 from core.random import generator
 from core.run import QuietRun
 from core.training.pretrain import planned_steps
-from core.training.threat_model import SimclrThreatConfig, ThreatNetwork, fitted, stage_plan, threat_card
+from core.training.threat_model import SimclrThreatConfig, ThreatNetwork, fitted, simclr_plan, threat_card
 from core.training.views import two_views
 from tests.planted import planted_encoder_for_training, planted_images
 
@@ -38,7 +39,7 @@ def test_presets_are_valid_and_say_what_they_cost(method: Method[Train]) -> None
         config = method.config.model_validate(values)
         assert method.config.model_validate_json(config.model_dump_json()) == config
     epochs = [method.config.model_validate(method.presets[name]) for name in ("quick", "default", "paper")]
-    costs = [sum(method.stage_plan(config).values()) for config in epochs]
+    costs = [total(method.stage_plan(config, Workload(20_000, 32, 32)).values()).images for config in epochs]
     assert costs == sorted(costs) and costs[0] < costs[-1]
     assert all(field.description for field in method.config.model_fields.values())
 
@@ -81,4 +82,5 @@ def test_the_card_is_what_was_asked_for() -> None:
 
 
 def test_the_plan_counts_passes() -> None:
-    assert stage_plan(SimclrThreatConfig(epochs=10)) == {"train encoder": 10 * 20000 * 2 * 3}
+    config = SimclrThreatConfig(epochs=10, batch_size=250)
+    assert simclr_plan(config, Workload(20_000, 32, 32)) == {"train encoder": Passes(training=10 * 20_000 * 2)}
