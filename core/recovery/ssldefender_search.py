@@ -41,7 +41,25 @@ class SSLDefenderConfig(MethodConfig):
             "batch_size": 256,
             "mi_weight": 0.1,
         },
-        "quick": {"steps": 60, "additive_steps": 40, "spectral_steps": 40, "thresholds": (0.9995, 0.9995, 0.9995)},
+        "quick": {
+            "thresholds": (0.9995,) * 3,
+            "steps": 60,
+            "additive_steps": 30,
+            "spectral_steps": 30,
+            "batch_size": 24,
+            "window_steps": 24,
+            "square_images": 3,
+            "square_stride": 1 / 12,
+        },
+        "thorough": {
+            "thresholds": (0.9995,) * 6,
+            "steps": 240,
+            "additive_steps": 120,
+            "spectral_steps": 120,
+            "window_steps": 90,
+            "square_images": 12,
+            "square_stride": 1 / 32,
+        },
     }
 
     effort: ClassVar[dict[str, tuple[Effort, str]]] = {
