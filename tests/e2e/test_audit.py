@@ -108,7 +108,7 @@ def test_a_worker_killed_in_mid_audit_costs_nothing_but_time(serving: Serving, i
     encoder = (SAMPLES / "clean.safetensors").read_bytes()
     longer = {"detection": {**SHORT["detection"], "additive_steps": 40}}
     undisturbed = follow(serving, submit(serving, encoder, images, "detect", longer))
-    assert undisturbed["verdict"] == "clean"
+    assert undisturbed["verdict"] == "inconclusive"  # so short a search acquits nobody
 
     audit = submit(serving, encoder, images, "detect", longer)
     # The first stage is over, so that there is a checkpoint to go on from.
