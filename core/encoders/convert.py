@@ -7,16 +7,19 @@ is printed on standard output and the exit status is 3. Started by ``core.encode
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import json
 import os
 import resource
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from core.encoders.inert import Inert, Refused, TensorRecord
 from core.encoders.inspect_safetensors import TENSOR_NAME
+from core.encoders.storages import Numbers, open_legacy, open_zip
 
 MAX_DEPTH = 16
 MAX_NODES = 200_000
@@ -24,14 +27,6 @@ MAX_SCALARS = 2_000
 _CPU_SECONDS = 300
 _BASE_ADDRESS_SPACE = 8 * 2**30  # importing torch with CUDA libraries alone maps more than 3 GiB
 _CLONE_NEWUSER, _CLONE_NEWNET, _PR_SET_NO_NEW_PRIVS = 0x10000000, 0x40000000, 38
-
-
-class Refused(Exception):
-    """What the checkpoint holds that no encoder needs: ``code`` and words for the user."""
-
-    def __init__(self, code: str, found: str) -> None:
-        super().__init__(found)
-        self.code = code
 
 
 def confine(size: int) -> None:
@@ -54,16 +49,21 @@ def confine(size: int) -> None:
         libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
 
 
-def flatten(checkpoint: Any) -> tuple[list[tuple[list[str], Any]], list[tuple[list[str], Any]], list[str]]:
-    """Tensors and plain values of nested dicts by path, and the paths of tensors left out (not named by text).
+@dataclass
+class Contents:
+    """Nested dicts as lists: tensors and plain values by path, ``left_out`` the tensors that no state dict would name
+    so (escaped), ``emptied`` the classes of objects whose tensors were read without their code."""
 
-    Iterative, with a bound on depth and on the number of values, so that no nesting can exhaust memory.
-    """
-    import torch
+    tensors: list[tuple[list[str], Any]] = field(default_factory=list)
+    scalars: list[tuple[list[str], Any]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    emptied: dict[str, None] = field(default_factory=dict)
 
-    tensors: list[tuple[list[str], Any]] = []
-    scalars: list[tuple[list[str], Any]] = []
-    left_out: list[str] = []
+
+def flatten(checkpoint: Any) -> Contents:
+    """The contents of a checkpoint, iteratively, with a bound on depth and on the number of values, so that no nesting
+    can exhaust memory."""
+    found = Contents()
     visited: set[int] = set()
     pending: list[tuple[list[str], Any, bool]] = [([], checkpoint, True)]
     nodes = 0
@@ -72,28 +72,42 @@ def flatten(checkpoint: Any) -> tuple[list[tuple[list[str], Any]], list[tuple[li
         nodes += 1
         if nodes > MAX_NODES or len(path) > MAX_DEPTH:
             raise Refused("unsafe_checkpoint", "a checkpoint nested too deeply or holding too many values")
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, TensorRecord):
             name = ".".join(path)
-            if not named:
-                left_out.append(ascii(name)[1:-1][:200])
-            elif TENSOR_NAME.fullmatch(name):
-                tensors.append((path, value))
+            if named and TENSOR_NAME.fullmatch(name):
+                found.tensors.append((path, value))
             else:
-                raise Refused("unsafe_checkpoint", f"a tensor named {name!a:.100}")
-        elif isinstance(value, dict | list | tuple | argparse.Namespace):
+                found.left_out.append(ascii(name)[1:-1][:200])
+        elif isinstance(value, dict | list | tuple | Inert):
             if id(value) in visited:
                 continue  # an alias or a cycle: its contents are known by their first path
             visited.add(id(value))
-            if isinstance(value, argparse.Namespace):
-                continue
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            children = [([*path, str(key)], item, named and isinstance(key, str)) for key, item in items]
+            children = [([*path, str(key)], item, named and isinstance(key, str)) for key, item in _children(value)]
             if nodes + len(pending) + len(children) > MAX_NODES:
                 raise Refused("unsafe_checkpoint", "a checkpoint holding too many values")
+            if isinstance(value, Inert) and children:
+                found.emptied[value.global_name] = None
             pending.extend(reversed(children))
-        elif named and _is_plain(value) and len(scalars) < MAX_SCALARS:
-            scalars.append((path, value))
-    return tensors, scalars, left_out
+        elif named and _is_plain(value) and len(found.scalars) < MAX_SCALARS:
+            found.scalars.append((path, value))
+    return found
+
+
+def _children(value: Any) -> Iterable[tuple[Any, Any]]:
+    """What lies directly inside: of a network without its class its parameters, buffers and layers."""
+    if isinstance(value, dict):
+        return value.items()
+    if not isinstance(value, Inert):
+        return enumerate(value)
+    state = value.state if isinstance(value.state, dict) else {}
+    if all(isinstance(state.get(part), dict) for part in ("_parameters", "_buffers", "_modules")):
+        passing = state.get("_non_persistent_buffers_set")
+        passing = passing if isinstance(passing, set) else set()
+        buffers = {key: item for key, item in state["_buffers"].items() if key not in passing}
+        return [*state["_parameters"].items(), *buffers.items(), *state["_modules"].items()]
+    if value.global_name.startswith("__torch__."):
+        return [(key, item) for key, item in state.items() if isinstance(item, TensorRecord | Inert)]
+    return value.items.items()
 
 
 def _is_plain(value: Any) -> bool:
@@ -103,49 +117,32 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | float) or (isinstance(value, str) and len(value) < 10_000)
 
 
-def dense(path: list[str], tensor: Any, file_size: int) -> Any:
-    """``tensor`` as plain numbers, or a refusal: sparse, quantised, without data, or far larger than its bytes."""
-    import torch
-
-    name = ascii(".".join(path))[1:-1][:120]
-    allowed = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8} | {
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-    }
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in allowed:
-        raise Refused("unsafe_checkpoint", f"{name} is a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}")
-    needed = tensor.numel() * tensor.element_size()
-    if needed > tensor.untyped_storage().nbytes() or needed > file_size:
-        raise Refused("unsafe_checkpoint", f"{name} claims {needed} bytes, more than the file holds for it")
-    return tensor.detach()
-
-
 def convert(file: BinaryIO, output: str, file_size: int) -> None:
-    """Open ``file`` with ``weights_only`` and write its tensors to ``output``."""
-    import numpy as np
+    """Read ``file`` without running any of it and write its tensors to ``output``."""
     import torch
     from safetensors.torch import save_file
 
-    scalar = np.float64(0).__reduce__()[0]
-    numeric = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
-    allowed: list[Any] = [argparse.Namespace, np.dtype, *numeric]
-    allowed += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    with torch.serialization.safe_globals(allowed):
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    tensors, scalars, left_out = flatten(checkpoint)
-    if not tensors:
+    zipped = file.read(4) == b"PK\x03\x04"
+    file.seek(0)
+    opened = open_zip(file) if zipped else open_legacy(file)
+    found = flatten(opened.content)
+    if not found.tensors:
         raise Refused("no_tensors", "a checkpoint without a single named tensor")
-    tensors = [(path, dense(path, tensor, file_size)) for path, tensor in tensors]
+    numbers = Numbers(file, opened.spans, file_size)
+    tensors = [numbers.tensor(record, ".".join(path)[:120]) for path, record in found.tensors]
     # Two names for one storage are common (a teacher that starts as its student); a thousand are an attack.
-    total = sum(tensor.numel() * tensor.element_size() for _, tensor in tensors)
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     if total > 4 * file_size + 2**20:
         raise Refused("unsafe_checkpoint", f"tensors that claim {total} bytes in a file of {file_size}")
-    paths = [path for path, _ in tensors]
-    metadata = {"paths": json.dumps(paths), "scalars": json.dumps(scalars), "left_out": json.dumps(left_out)}
+    metadata = {
+        "paths": json.dumps([path for path, _ in found.tensors]),
+        "scalars": json.dumps(found.scalars),
+        "left_out": json.dumps(found.left_out),
+        "emptied": json.dumps([*found.emptied]),
+        "skipped": json.dumps([name for name in opened.skipped if name not in found.emptied]),
+    }
     # Every tensor is copied: safetensors refuses shared storage, and views must become plain numbers.
-    numbered = {str(i): tensor.clone(memory_format=torch.contiguous_format) for i, (_, tensor) in enumerate(tensors)}
+    numbered = {str(i): tensor.clone(memory_format=torch.contiguous_format) for i, tensor in enumerate(tensors)}
     save_file(numbered, output, metadata=metadata)
 
 
@@ -160,7 +157,7 @@ def main(output: str) -> int:
                 return 0
             except Refused as refusal:
                 answer = {"code": refusal.code, "found": str(refusal)}
-            except Exception as failure:  # noqa: BLE001 - whatever torch raises about a hostile file, the parent reports
+            except Exception as failure:  # noqa: BLE001 - whatever a hostile file makes the reader raise, the parent reports
                 answer = {"code": "unreadable_checkpoint", "found": f"{type(failure).__name__}: {failure}"[:400]}
     sys.stdout.write(json.dumps(answer))
     return 3

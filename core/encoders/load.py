@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -25,16 +25,19 @@ from core.encoders.card import EncoderCard, parse_card
 from core.encoders.copies import Choice, choose_copy, copy_alone
 from core.encoders.file_kind import FileKind, recognise
 from core.encoders.infer import InferredCard, infer_card
-from core.encoders.inspect_pickle import inspect_legacy_checkpoint, inspect_zip_checkpoint
+from core.encoders.inspect_pickle import inspect_legacy_checkpoint
 from core.encoders.inspect_safetensors import inspect_safetensors
+from core.encoders.inspect_zip import inspect_zip_checkpoint
 from core.encoders.placement import Mismatch, Placement, search, unrecognised
 from core.encoders.pretrained import completed
 from core.encoders.reading import ASSUMED, GIVEN, OWN, Reading, audited
-from core.encoders.sandbox import open_checkpoint
+from core.encoders.sandbox import Checkpoint, open_checkpoint
 from core.errors import UnsupportedInput, UsageError
 from core.types import Encoder
 
 CARD_KEY = "encoder_card"
+# Types of numbers, containers and parsed arguments: no news.
+_TORCHS_OWN = ("torch.", "numpy.", "builtins.", "__builtin__.", "typing.", "argparse.Namespace", "__torch__.")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class SourceForm:
     scalars: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # sentences on what was passed over in reading the file
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def load_encoder(
     assumptions = list(inferred.assumptions) if inferred else []
     choice = _place(found, source, copy or alone or found.audited_copy)
     placements = choice.placements
-    notes = _placement_notes(placements)
+    notes = [*_placement_notes(placements), *source.remarks]
     encoder = _build(found, source, placements[0], name)
     used = set(placements[0].paths.values())
     dropped = tuple(".".join(key) for key in shapes if key not in used) + source.left_out
@@ -104,9 +108,7 @@ def load_encoder(
             "Not part of the encoder and not audited: " + ", ".join(strange[:8]) + ("..." * (len(strange) > 8)) + "."
         )
     parameters = sum(p.numel() for p in encoder.backbone.parameters())
-    placed = SourceForm(
-        source.is_checkpoint, source.tensors, placements, source.scalars, source.metadata, source.left_out
-    )
+    placed = replace(source, placements=placements)
     card_found = found.model_copy(update={"feature_dim": encoder.feature_dim}) if found.feature_dim is None else found
     reading = Reading(audited(card_found, origin, copy=choice.words or ""), tuple(assumptions), tuple(notes))
     assumed = inferred is not None and inferred.size_assumed
@@ -167,7 +169,25 @@ def _read_checkpoint(file: BinaryIO, size: int, *, zipped: bool) -> SourceForm:
         tensors=MappingProxyType(dict(opened.tensors)),
         scalars=opened.scalars,
         left_out=opened.left_out,
+        remarks=tuple(_passed_over(opened)),
     )
+
+
+def _passed_over(opened: Checkpoint) -> Iterator[str]:
+    """What a checkpoint holds besides tensors and plain values, in sentences."""
+    if opened.emptied:
+        names = _some_names([name for name in opened.emptied if not name.startswith("torch.nn.")] or opened.emptied, 2)
+        yield f"The file holds whole objects ({names}): their weights were read, their code was not imported nor run."
+    skipped = [name for name in opened.skipped if not name.startswith(_TORCHS_OWN)]
+    if skipped:
+        yield f"Objects beside the weights were passed over, neither imported nor run: {_some_names(skipped)}."
+    if count := len(opened.left_out):
+        few = _some_names([name.rpartition(".")[2] or name for name in opened.left_out])
+        yield f"{count} {'tensor' if count == 1 else 'tensors'} under names that no state dict has, left out: {few}."
+
+
+def _some_names(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(ascii(name)[1:-1][:80] for name in names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _own_card(source: SourceForm) -> EncoderCard | None:

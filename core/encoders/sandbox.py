@@ -24,11 +24,17 @@ _TIME_LIMIT_SECONDS = 600
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as plain data: tensors and plain values by their path through its nested dicts."""
+    """A checkpoint as plain data: tensors and plain values by their path through its nested dicts.
+
+    ``left_out`` are tensors whose names no state dict has. No class was imported: of objects of the classes ``emptied``
+    only the tensors were read, those of the classes ``skipped`` were passed over.
+    """
 
     tensors: Mapping[tuple[str, ...], Tensor]
     scalars: Mapping[tuple[str, ...], Any]
     left_out: tuple[str, ...]
+    emptied: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def open_checkpoint(file: BinaryIO) -> Checkpoint:
@@ -64,7 +70,8 @@ def _read(output: Path) -> Checkpoint:
     paths = [tuple(path) for path in json.loads(header.metadata["paths"])]
     scalars = {tuple(path): value for path, value in json.loads(header.metadata["scalars"])}
     tensors = {path: numbered[str(number)] for number, path in enumerate(paths)}
-    return Checkpoint(tensors, scalars, tuple(json.loads(header.metadata["left_out"])))
+    lists = (tuple(json.loads(header.metadata[key])) for key in ("left_out", "emptied", "skipped"))
+    return Checkpoint(tensors, scalars, *lists)
 
 
 def _explain(child: subprocess.CompletedProcess[bytes]) -> UnsupportedInput:
