@@ -166,7 +166,13 @@ def _read(
         fresh = kind.untrained_card(settings, usual_size(request.images))
         encoder = fresh_encoder(fresh, seed=seed, name=THREAT_MODEL)
         reading = Reading(audited(fresh, TRAINED_HERE))
-    images = load_images(request.images, encoder.image_size, minimum=kind.least_images, name=request.images_name)
+    images = load_images(
+        request.images,
+        encoder.image_size,
+        minimum=kind.least_images,
+        name=request.images_name,
+        distinct="encoder" in kind.inputs,  # of a set that is judged itself, repeated images are a part
+    )
     return Subject(encoder.to(device).eval(), images, seed, fresh), loaded, reading
 
 

@@ -102,13 +102,21 @@ class ImageSet:
     """Unlabelled images, already at the encoder's input size, held in memory as bytes.
 
     ``pixels`` is ``[N, 3, H, W]`` uint8 on the CPU; ``names`` are the paths inside the archive or folder. A defence
-    must not read a class out of a name. ``digest`` is the SHA-256 over names and decoded pixels.
+    must not read a class out of a name. ``digest`` is the SHA-256 over names and decoded pixels. ``repeated`` counts
+    the images whose pixels are those of an earlier one. ``notes`` are sentences on how the set was read, for its owner.
     """
 
     pixels: Tensor
     names: tuple[str, ...]
     digest: str
     rejected: tuple[RejectedImage, ...] = ()
+    repeated: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def distinct(self) -> int:
+        """How many different images there are."""
+        return len(self) - self.repeated
 
     def __len__(self) -> int:
         return len(self.names)

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from core.errors import UnsupportedInput
 from core.images.archive import Members, UnreadableMember
 from core.images.decode import MIN_SIDE, NotAnImage, UnusableImage, decode, upright_size
+from core.images.depth import Depth
+from core.images.folder import is_system_file
 from core.images.labelled import class_folders
-from core.images.load import NOT_AN_IMAGE, image_names, open_members
+from core.images.load import image_names, open_members
 from core.run import Run
 from core.types import RejectedImage
 
@@ -37,6 +39,7 @@ class SourceSet:
     size_of: Mapping[str, tuple[int, int]]
     skipped: tuple[RejectedImage, ...]
     _members: Members
+    _depth: Depth
 
     @property
     def names(self) -> list[str]:
@@ -61,7 +64,7 @@ class SourceSet:
 
     def read(self, name: str) -> Pixels:
         """The image ``name`` at its own size, upright."""
-        return _decode_whole(self._members.read(name))
+        return _decode_whole(self._members.read(name), self._depth)
 
 
 @contextmanager
@@ -78,30 +81,29 @@ def open_source(path: Path, run: Run) -> Iterator[SourceSet]:
         folders = class_folders(names, path.name)
         class_of: dict[str, str] = {}
         size_of: dict[str, tuple[int, int]] = {}
-        skipped: list[RejectedImage] = []
+        skipped = [image for image in members.rejected if not is_system_file(image.name)]
+        depth = Depth()
         for step in run.steps(STAGE, len(names)):
             name = names[step]
             if name not in folders:
                 skipped.append(RejectedImage(name, "outside the class folders"))
                 continue
             try:
-                height, width = _decode_whole(members.read(name)).shape[1:]
-            except NotAnImage:
-                skipped.append(RejectedImage(name, NOT_AN_IMAGE))
-            except (UnreadableMember, UnusableImage) as failure:
+                height, width = _decode_whole(members.read(name), depth).shape[1:]
+            except (NotAnImage, UnreadableMember, UnusableImage) as failure:
                 skipped.append(RejectedImage(name, str(failure)))
             else:
                 class_of[name], size_of[name] = folders[name], (height, width)
         _require_enough(class_of, skipped, path.name)
-        yield SourceSet(class_of, size_of, tuple(skipped), members)
+        yield SourceSet(class_of, size_of, tuple(skipped), members, depth)
 
 
-def _decode_whole(data: bytes) -> Pixels:
+def _decode_whole(data: bytes, depth: Depth) -> Pixels:
     """``core.images.decode`` without its scaling and cropping."""
     with warnings.catch_warnings():
         # Pillow warns of large or odd images; ``decode`` has its own limits and says what it refuses.
         warnings.simplefilter("ignore")
-        return decode(data, upright_size(data) or (MIN_SIDE, MIN_SIDE))
+        return decode(data, upright_size(data) or (MIN_SIDE, MIN_SIDE), depth)
 
 
 def _require_enough(class_of: Mapping[str, str], skipped: list[RejectedImage], archive: str) -> None:

@@ -56,7 +56,7 @@ def audit_summary(report: Mapping[str, Any], output: Path | None, folder: Path |
         "encoder": {key: report["encoder"][key] for key in ENCODER_KEYS},
         **{key: report[key] for key in ("verdict", "score", "threshold", "margin", "reasons", "untested")},
         "elapsed_seconds": report["elapsed_seconds"],
-        "images": {"count": report["images"]["count"], "rejected": len(report["images"]["rejected"])},
+        "images": images_summary(report),
         "seed": report["seed"],
         "purified": purified,
         "canaries": report["canaries"],
@@ -74,9 +74,28 @@ def print_reading(encoder: Mapping[str, Any], console: Console | None = None, *,
         console.print(f"  [yellow]Assumed:[/] {escape(assumption)}", highlight=False, soft_wrap=True)
 
 
+def images_summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What an answer to a program says of the images."""
+    images = report["images"]
+    return {
+        "count": images["count"],
+        "distinct": images["distinct"],
+        "rejected": len(images["rejected"]),
+        "notes": images["notes"],
+    }
+
+
+def print_notes_on_images(report: Mapping[str, Any]) -> None:
+    """How the images were read, where there is something to say: one of the first lines of an answer."""
+    if report["images"]["notes"]:
+        said = escape(" ".join(report["images"]["notes"]))
+        Console().print(f"[bold]Images:[/] {said}", highlight=False, soft_wrap=True)
+
+
 def print_audit_table(report: Mapping[str, Any]) -> None:
     """The same for people: one row per kind of trigger, before and after."""
     print_reading(report["encoder"])
+    print_notes_on_images(report)
     table = Table(title=escape(report["encoder"]["name"]), title_justify="left", title_style="bold")
     for heading in ("encoder", "trigger looked for"):
         table.add_column(heading)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from core.cli.answer import ENCODER_KEYS, coloured, print_reading
+from core.cli.answer import ENCODER_KEYS, coloured, images_summary, print_notes_on_images, print_reading
 
 TRIGGERS = 20
 """Candidates in the answer; candidates.csv has all."""
@@ -32,8 +32,7 @@ def cleansing_summary(
         "elapsed_seconds": report["elapsed_seconds"],
         "threat_model": found["threat_model"],
         "images": {
-            "count": report["images"]["count"],
-            "rejected": len(report["images"]["rejected"]),
+            **images_summary(report),
             "duplicates": found["duplicates"]["images"],
         },
         "seed": report["seed"],
@@ -46,6 +45,7 @@ def cleansing_summary(
 def print_cleansing_table(report: Mapping[str, Any]) -> None:
     """The best candidate windows, for people."""
     print_reading(report["encoder"], word="Judged by")
+    print_notes_on_images(report)
     found = report["cleansing"]
     table = Table(title=escape(report["images"]["name"]), title_justify="left", title_style="bold")
     for heading in ("rank", "row", "column", "size", f"flips of {found['flip_images']}"):

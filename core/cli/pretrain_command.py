@@ -81,6 +81,8 @@ def pretrain(
     where = local_device(resolve_device(device))
     with failures_explained(), process_group(where), ConsoleRun(Console(stderr=True)) as run:
         data = load_images(images, chosen.image_size)
+        for note in data.notes:
+            _say(escape(note))
         key = fingerprint(method, config.model_dump(), chosen.to_json(), data.digest, seed)
         watched = None if monitor is None else _monitor(images, monitor, chosen)
         with checkpoint_folder(output, key, run, say=_say) as resumable:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import re
+from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from core.errors import UnsupportedInput
+from core.types import RejectedImage
 
 MAX_MEMBERS = 500_000
 MAX_MEMBER_BYTES = 64 * 2**20
@@ -17,7 +19,11 @@ FORMS = "a folder, zip, tar, parquet or npz of images"
 
 
 class Members(Protocol):
-    """Named files that can be read one by one; cheapest in the order of their names."""
+    """Named files that can be read one by one; cheapest in the order of their names. ``rejected`` are those that never
+    are, and why: their names, escaped, are no names here."""
+
+    @property
+    def rejected(self) -> Sequence[RejectedImage]: ...
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -38,22 +44,24 @@ class UnreadableMember(Exception):
 
 TOO_LARGE = f"larger than {MAX_MEMBER_BYTES // 2**20} MiB"
 DAMAGED = "damaged in the archive"
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:\\")
+ODD_NAME = "its name has a backslash, or characters that cannot be shown; rename it in the archive"
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that leads elsewhere, or that a terminal or log would not show as it is.
+    """Refuse a name that leads elsewhere, on this system or another.
 
     Raises:
         UnsupportedInput: ``unsafe_archive``.
     """
-    if (
-        not name
-        or not name.isprintable()
-        or "\\" in name
-        or PurePosixPath(name).is_absolute()
-        or ".." in name.split("/")
-    ):
+    if not name or _ABSOLUTE.match(name) or ".." in name.replace("\\", "/").split("/"):
         unsafe(f"an entry named {shown(name)}")
+
+
+def odd_name(name: str) -> RejectedImage | None:
+    """The entry ``name`` as one that is passed over: a terminal or log would not show its name as it is, or another
+    system would take it for a path. None for a plain name."""
+    return RejectedImage(ascii(name)[1:-1], ODD_NAME) if not name.isprintable() or "\\" in name else None
 
 
 def check_names_differ(names: list[str]) -> None:

@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 
 from core.images.archive import MAX_MEMBER_BYTES, TOO_LARGE, UnreadableMember
+from core.types import RejectedImage
 
-_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "icon\r", "icon\\r"})
 
 
 class FolderMembers:
     """The files under ``root``, at any depth; links to folders are not followed."""
+
+    rejected: tuple[RejectedImage, ...] = ()
 
     def __init__(self, root: Path) -> None:
         self._root = root

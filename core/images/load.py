@@ -14,29 +14,36 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from core.errors import UnsupportedInput, UsageError
-from core.images.archive import FORMS, Members, UnreadableMember
-from core.images.decode import FORMATS, NotAnImage, UnusableImage, decode
+from core.images.archive import FORMS, Members, UnreadableMember, broken
+from core.images.decode import FORMATS, NOT_AN_IMAGE, NotAnImage, UnusableImage, decode
+from core.images.depth import Depth
 from core.images.folder import is_system_file
 from core.images.forms import open_file
 from core.images.shards import open_folder
 from core.types import ImageSet, RejectedImage
 
 MAX_PIXEL_BYTES = 24 * 2**30
-NOT_AN_IMAGE = "not an image"
 LEAST_IMAGES = 50
 """Fewer images say nothing about an encoder."""
 
 
 def load_images(
-    path: Path, image_size: tuple[int, int], *, minimum: int = LEAST_IMAGES, name: str | None = None
+    path: Path,
+    image_size: tuple[int, int],
+    *,
+    minimum: int = LEAST_IMAGES,
+    name: str | None = None,
+    distinct: bool = False,
 ) -> ImageSet:
     """The images in the folder or file at ``path``, in the order of their names, at ``image_size`` (height, width).
 
     What an operating system leaves behind (``.DS_Store``, ``__MACOSX``, ``Thumbs.db``) is passed over. Every other
     file that is not a usable image is named in ``rejected``. How an image is resized: see ``core.images.decode``.
-    ``name`` is the user's name for the archive.
+    ``name`` is the user's name for the archive. With ``distinct``, images of the same pixels count once towards
+    ``minimum``; all of them are kept.
 
     Raises:
         UsageError: nothing at ``path``, or a Parquet file without the package that reads it.
@@ -45,7 +52,7 @@ def load_images(
     """
     with open_members(path) as members:
         images = read_images(members, image_names(members), image_size)
-    require_enough(images, minimum, name or path.name)
+    require_enough(images, minimum, name or path.name, distinct=distinct)
     return images
 
 
@@ -91,46 +98,73 @@ def read_images(members: Members, names: Sequence[str], image_size: tuple[int, i
         )
     pixels = np.empty((len(names), 3, height, width), dtype=np.uint8)
     used: list[str] = []
-    rejected: list[RejectedImage] = []
+    rejected = [image for image in members.rejected if not is_system_file(image.name)]
+    depth, deep = Depth(), list[tuple[str, int, tuple[float, float]]]()
     with warnings.catch_warnings():
         # Pillow warns of large or odd images; ``decode`` has its own limits and says what it rejects.
         warnings.simplefilter("ignore")
         for name in names:
+            seen = depth.images
             try:
-                pixels[len(used)] = decode(members.read(name), image_size)
-                used.append(name)
-            except NotAnImage:
-                rejected.append(RejectedImage(name, NOT_AN_IMAGE))
-            except (UnreadableMember, UnusableImage) as failure:
+                pixels[len(used)] = decode(members.read(name), image_size, depth)
+            except (NotAnImage, UnreadableMember, UnusableImage) as failure:
                 rejected.append(RejectedImage(name, str(failure)))
+                continue
+            if depth.images > seen:
+                deep.append((name, len(used), depth.whites()))
+            used.append(name)
+        for name, index, whites in deep:
+            if whites != depth.whites():  # a later image was brighter
+                pixels[index] = _decoded_before(members, name, image_size, depth)
     kept = torch.from_numpy(pixels[: len(used)])
-    return ImageSet(kept, tuple(used), _digest(used, pixels), tuple(rejected))
+    digest, repeated = _digest(used, pixels)
+    notes = (*depth.notes(), *_notes_of_repeated(len(used), repeated))
+    return ImageSet(kept, tuple(used), digest, tuple(rejected), repeated, notes)
 
 
-def require_enough(images: ImageSet, minimum: int, archive: str) -> None:
-    """Refuse a set of fewer than ``minimum`` images, saying why the others cannot be used.
+def _decoded_before(members: Members, name: str, image_size: tuple[int, int], depth: Depth) -> NDArray[np.uint8]:
+    try:
+        return decode(members.read(name), image_size, depth)
+    except (NotAnImage, UnreadableMember, UnusableImage):
+        broken("images that changed while they were read", "set")
+
+
+def _notes_of_repeated(count: int, repeated: int) -> tuple[str, ...]:
+    if not repeated:
+        return ()
+    return (f"{count - repeated} of the {count} images are distinct: the others have the pixels of one of them.",)
+
+
+def require_enough(images: ImageSet, minimum: int, archive: str, *, distinct: bool = False) -> None:
+    """Refuse a set of fewer than ``minimum`` images, or ``distinct`` ones, saying why the others cannot be used.
 
     Raises:
         UnsupportedInput: ``no_images`` when nothing in it is an image at all, else ``too_few_images``.
     """
-    if len(images) >= minimum:
+    count = images.distinct if distinct else len(images)
+    if count >= minimum:
         return
+    among = (
+        f"{count} usable images" if count == len(images) else f"{count} distinct images among {len(images)} usable ones"
+    )
     reasons = "; ".join(f"{ascii(r.name)[1:-1][:80]}: {r.reason}" for r in images.rejected[:5])
     more = f"; and {len(images.rejected) - 5} more" if len(images.rejected) > 5 else ""
     none = not images.names and all(r.reason == NOT_AN_IMAGE for r in images.rejected)
     raise UnsupportedInput(
         "no_images" if none else "too_few_images",
         field="images",
-        found=f"{len(images)} usable images in {ascii(archive)[1:-1][:100]}, {len(images.rejected)} files rejected"
+        found=f"{among} in {ascii(archive)[1:-1][:100]}, {len(images.rejected)} files rejected"
         + (f" ({reasons}{more})" if reasons else ""),
-        expected=f"at least {minimum} images ({', '.join(FORMATS)})",
+        expected=f"at least {minimum} {'different ' if count < len(images) else ''}images ({', '.join(FORMATS)})",
         action="Add clean images like those the encoder was trained on; labels are not needed.",
     )
 
 
-def _digest(names: Sequence[str], pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
-    digest = hashlib.sha256(repr(pixels.shape[1:]).encode())
+def _digest(names: Sequence[str], pixels: NDArray[np.uint8]) -> tuple[str, int]:
+    """The set's digest, and how many images have the pixels of an earlier one."""
+    digest, images = hashlib.sha256(repr(pixels.shape[1:]).encode()), set[bytes]()
     for name, image in zip(names, pixels, strict=False):
         digest.update(f"{name}\0".encode(errors="surrogateescape"))
         digest.update(image.data)
-    return digest.hexdigest()
+        images.add(hashlib.sha256(image.data).digest())
+    return digest.hexdigest(), len(names) - len(images)

@@ -24,6 +24,7 @@ from core.images.archive import (
     shown,
 )
 from core.images.zip_archive import ZipMembers, damage_named
+from core.types import RejectedImage
 
 _SUFFIX = ".npy"
 _VERSIONS = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}  # bytes of the header's length
@@ -56,6 +57,8 @@ class _Array:
 
 class NpzMembers:
     """The images of one array, each as a PPM file: a header before its pixels."""
+
+    rejected: tuple[RejectedImage, ...] = ()
 
     def __init__(self, array: _Array, stream: IO[bytes]) -> None:
         self._array = array

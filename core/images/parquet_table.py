@@ -29,6 +29,7 @@ from core.images.archive import (
     refuse,
     shown,
 )
+from core.types import RejectedImage
 
 MAGIC = b"PAR1"
 ENCRYPTED = b"PARE"
@@ -46,6 +47,8 @@ class _Column:
 
 class ParquetMembers:
     """The rows of an opened, checked Parquet file."""
+
+    rejected: tuple[RejectedImage, ...] = ()
 
     def __init__(self, table: Any, column: _Column) -> None:
         self._table = table

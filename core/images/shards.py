@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from core.errors import UnsupportedInput
@@ -14,6 +15,7 @@ from core.images.archive import Members, check_count
 from core.images.decode import has_image_suffix
 from core.images.folder import FolderMembers, is_system_file
 from core.images.forms import open_file
+from core.types import RejectedImage
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".parquet")
 _MARK = "!/"
@@ -29,8 +31,11 @@ class ShardedMembers:
         self._open_shard = ""
         self._members: Members | None = None
         self._places: dict[str, tuple[str, str]] = {}
+        self.rejected: list[RejectedImage] = []
         for shard in shards:
-            inner_names = self._open(shard).names()
+            inner = self._open(shard)
+            inner_names = inner.names()
+            self.rejected += [replace(image, name=f"{shard}{_MARK}{image.name}") for image in inner.rejected]
             check_count(len(self._places) + len(inner_names))
             self._places |= {f"{shard}{_MARK}{name}": (shard, name) for name in inner_names}
         self._names = sorted([*self._places, *beside])

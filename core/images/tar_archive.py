@@ -19,6 +19,7 @@ from core.images.archive import (
     TOO_LARGE,
     UnreadableMember,
     check_total,
+    odd_name,
     refuse,
 )
 from core.images.decode import has_image_suffix
@@ -31,6 +32,9 @@ class TarMembers:
 
     def __init__(self, file: BinaryIO, entries: list[TarEntry]) -> None:
         self._file = file
+        odd = {entry.name: odd_name(entry.name) for entry in entries}
+        self.rejected = tuple(sorted(filter(None, odd.values()), key=lambda image: image.name))
+        entries = [entry for entry in entries if odd[entry.name] is None]
         images = {_sample(entry.name) for entry in entries if has_image_suffix(entry.name)}
         self._entries = {entry.name: entry for entry in entries if not _stands_beside(entry.name, images)}
         self._beside: dict[str, list[TarEntry]] = {}

@@ -24,6 +24,7 @@ from core.images.archive import (
     check_name,
     check_names_differ,
     check_total,
+    odd_name,
     refuse,
     shown,
     unsafe,
@@ -38,7 +39,11 @@ class ZipMembers:
 
     def __init__(self, archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> None:
         self._archive = archive
-        self._entries = {entry.filename: entry for entry in entries}
+        odd = {entry.orig_filename: odd_name(entry.orig_filename) for entry in entries}
+        plain = [entry for entry in entries if odd[entry.orig_filename] is None]
+        check_names_differ([entry.filename for entry in plain])
+        self._entries = {entry.filename: entry for entry in plain}
+        self.rejected = tuple(sorted(filter(None, odd.values()), key=lambda image: image.name))
 
     def names(self) -> list[str]:
         """Paths inside the archive, sorted."""
@@ -94,7 +99,7 @@ def open_zip(path: Path) -> Iterator[ZipMembers]:
             for entry in entries:
                 _check_entry(entry)
             check_total(sum(entry.file_size for entry in entries), sum(entry.compress_size for entry in entries))
-            check_names_differ([entry.filename for entry in entries])
+            check_names_differ([entry.orig_filename for entry in entries])
             try:
                 _check_overlap(path, entries)
             except struct.error:

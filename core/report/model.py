@@ -84,7 +84,9 @@ class ImagesPart(ReportPart):
 
     name: str
     count: int
+    distinct: int = Field(description="How many of them have pixels that no other has before them.")
     rejected: list[RejectedRow]
+    notes: list[str] = Field([], description="How the set was read, where that had to be decided or is of weight.")
     digest: Sha256 = Field(description="SHA-256 over names and decoded pixels.")
 
 

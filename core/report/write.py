@@ -96,6 +96,8 @@ def _images_part(inputs: Inputs) -> ImagesPart:
     return ImagesPart(
         name=inputs.images_name,
         count=len(inputs.images),
+        distinct=inputs.images.distinct,
         rejected=[RejectedRow(name=image.name, reason=image.reason) for image in inputs.images.rejected],
+        notes=list(inputs.images.notes),
         digest=inputs.images.digest,
     )

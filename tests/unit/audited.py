@@ -137,8 +137,10 @@ def circumstances(kind: str = "purify", *, name: str = "resnet18-simclr.safetens
         images=ImagesPart(
             name="shadow.zip",
             count=498,
+            distinct=490,
             rejected=[RejectedRow(name="notes.txt", reason="not an image")],
             digest="ab" * 32,
+            notes=["490 of the 498 images are distinct & the others repeat them."],
         ),
         chosen=chosen if kind == "purify" else {"detection": chosen["detection"]},
         seed=7,

@@ -122,7 +122,11 @@ def test_what_was_read_and_assumed_stands_before_the_verdict(
     audit_ends(audit)
     run(["detect", "encoder.safetensors", "images", "--format", "table"])
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[:2] == [f"Audited: {part.audited}", f"  Assumed: {part.assumptions[0]}"]
+    assert printed.out.splitlines()[:3] == [
+        f"Audited: {part.audited}",
+        f"  Assumed: {part.assumptions[0]}",
+        "Images: 490 of the 498 images are distinct & the others repeat them.",
+    ]
     assert printed.err.splitlines()[:2] == ["Audited: read.", "  Assumed: early"]
     run(DETECT)
     document = json.loads(capsys.readouterr().out)

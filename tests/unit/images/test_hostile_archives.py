@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core.errors import UnsupportedInput
-from core.images.archive import MAX_MEMBER_BYTES
+from core.images.archive import MAX_MEMBER_BYTES, ODD_NAME
 from core.images.load import load_images
 
 
@@ -74,14 +74,38 @@ def link() -> zipfile.ZipInfo:
         "../outside.png",
         "/etc/absolute.png",
         "a/../../b.png",
-        "back\\slash.png",
-        "line\nbreak.png",
-        "\x1b[31m.png",
+        "..\\outside.png",
+        "a\\..\\..\\b.png",
+        "C:\\absolute.png",
+        "\\\\server\\share.png",
+        "../outside\n.png",
         link(),
     ],
 )
 def test_names_that_lead_elsewhere(tmp_path: Path, entry: zipfile.ZipInfo | str) -> None:
     assert refusal(archive_of(tmp_path / "x.zip", (entry, picture()))) == "unsafe_archive"
+
+
+@pytest.mark.parametrize("odd", ["back\\slash.png", "line\nbreak.png", "\x1b[31m.png", "a\u202egnp.exe.png"])
+def test_an_odd_name_costs_its_own_entry_only(tmp_path: Path, odd: str) -> None:
+    path = archive_of(tmp_path / "x.zip", ("a.png", picture()), (odd, picture()), ("b.png", picture()))
+    images = load_images(path, (16, 16), minimum=2)
+    assert images.names == ("a.png", "b.png")
+    (rejected,) = images.rejected
+    assert (rejected.name, rejected.reason) == (ascii(odd)[1:-1], ODD_NAME)
+
+
+def test_what_macos_calls_icon_is_passed_over(tmp_path: Path) -> None:
+    path = archive_of(tmp_path / "x.zip", ("a.png", picture()), ("folder/Icon\r", b""), ("__MACOSX/._a\\b", b""))
+    assert load_images(path, (16, 16), minimum=1).rejected == ()
+
+
+def test_nothing_but_odd_names(tmp_path: Path) -> None:
+    path = archive_of(tmp_path / "x.zip", *((f"folder\\{i}.png", picture()) for i in range(3)))
+    with pytest.raises(UnsupportedInput) as caught:
+        load_images(path, (16, 16), minimum=1)
+    assert "3 files rejected" in caught.value.problem.found and "rename it" in caught.value.problem.found
+    assert caught.value.problem.sentence().isprintable()
 
 
 def test_an_entry_without_a_name(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from core.errors import AuditError, UnsupportedInput
 from core.images import archive, tar_headers
-from core.images.archive import MAX_MEMBER_BYTES
+from core.images.archive import MAX_MEMBER_BYTES, ODD_NAME
 from core.images.load import load_images
 from tests.unit.images.pictures import SIZE, entry, picture, raw_tar, tarred
 
@@ -28,10 +28,23 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.png", "/etc/absolute.png", "a/../../b.png", "back\\slash.png", "\x1b[31m"]
+    "name", ["../outside.png", "/etc/absolute.png", "a/../../b.png", "..\\outside.png", "C:\\a.png", "../\x1b[31m"]
 )
 def test_names_that_lead_elsewhere(tmp_path: Path, name: str) -> None:
     assert refusal(tarred(tmp_path / "x.tar", {"a.png": picture(), name: picture()})) == "unsafe_archive"
+
+
+@pytest.mark.parametrize("odd", ["back\\slash.png", "line\nbreak.png", "\x1b[31m.png"])
+def test_an_odd_name_costs_its_own_entry_only(tmp_path: Path, odd: str) -> None:
+    images = load_images(tarred(tmp_path / "x.tar", {"a.png": picture(), odd: picture(1)}), SIZE, minimum=1)
+    assert images.names == ("a.png",)
+    assert [(image.name, image.reason) for image in images.rejected] == [(ascii(odd)[1:-1], ODD_NAME)]
+
+
+def test_an_odd_name_in_a_shard_is_named_with_it(tmp_path: Path) -> None:
+    tarred(tmp_path / "train-0.tar", {"a.png": picture(), "b\n.png": picture(1)})
+    (rejected,) = load_images(tmp_path, SIZE, minimum=1).rejected
+    assert rejected.name == "train-0.tar!/b\\n.png"
 
 
 @pytest.mark.parametrize(
