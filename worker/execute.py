@@ -20,6 +20,7 @@ from api.storage.tables import Audit, Checkpoint, Dataset, Encoder
 from core.audit import AuditOutcome, AuditRequest
 from core.encoders.reading import Reading
 from core.errors import Cancelled
+from core.forecast.forecast import Forecast
 from core.run import Run
 from worker.audit_run import AuditRun
 from worker.failures import failure_of, input_deleted, is_fault_of_input
@@ -107,7 +108,7 @@ class _Execution:
         for each in (inputs, output, states):
             each.mkdir()
         self._heartbeat.entered("fetching files")
-        request = replace(self._fetch(inputs), on_read=self._note_reading)
+        request = replace(self._fetch(inputs), on_read=self._note_reading, on_forecast=self._note_forecast)
         self._heartbeat.check()
         run = AuditRun(
             self._heartbeat,
@@ -129,6 +130,12 @@ class _Execution:
         """Let whoever asks for the audit know what was assumed while the search still goes on."""
         audit, said = self._audit, {"audited": reading.audited, "assumptions": list(reading.assumptions)}
         self._write(lambda session: leases.note_reading(session, audit.id, audit.attempt, said))
+        self._heartbeat.entered("measuring the encoder")
+
+    def _note_forecast(self, forecast: Forecast) -> None:
+        """The same for what the audit will cost."""
+        audit, said = self._audit, forecast.summary()
+        self._write(lambda session: leases.note_forecast(session, audit.id, audit.attempt, said))
 
     def _fetch(self, folder: Path) -> AuditRequest:
         audit = self._audit
@@ -143,6 +150,8 @@ class _Execution:
             parameters=audit.parameters,
             seed=audit.seed,
             device=self._bench.settings.worker_device,
+            # An audit that was let in goes on after a worker was lost, whatever the next one measures.
+            time_limit=None if audit.forecast else self._bench.settings.worker_time_limit,
             encoder_name=audit.encoder.filename if audit.encoder else None,
             images_name=audit.dataset.filename if audit.dataset else None,
         )

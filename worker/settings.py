@@ -6,12 +6,22 @@ import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api.storage.settings import SettingsError, describe_settings_errors
+from core.errors import UsageError
+from core.forecast.words import parse_duration
 from core.threads import spare_threads
+
+
+def _seconds(value: object) -> object:
+    try:
+        return parse_duration(value) if isinstance(value, str) else value
+    except UsageError as error:
+        raise ValueError(f"should be {error.problem.expected}") from None
 
 
 class WorkerSettings(BaseSettings):
@@ -27,6 +37,10 @@ class WorkerSettings(BaseSettings):
     worker_slots: int = Field(default=1, ge=1, le=64, description="audits at a time; 1 on a GPU")
     cpu_threads: int | None = Field(
         default=None, ge=1, le=1024, description="threads per slot; absent: all cores but one, divided by the slots"
+    )
+    worker_time_limit: Annotated[float, BeforeValidator(_seconds)] | None = Field(
+        default=None,
+        description="audits that are sure to take longer are refused before their search, such as 2h; absent: none is",
     )
     worker_audits_per_process: int = Field(
         default=20,

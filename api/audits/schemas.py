@@ -76,6 +76,15 @@ class FailureView(BaseModel):
     code: str
 
 
+class ForecastView(BaseModel):
+    """What an audit will cost on the worker that has it, measured before its search begins."""
+
+    passes: Annotated[int, Field(description="images through the encoder if nothing is found")]
+    seconds_low: Annotated[float, Field(description="how long it takes if nothing is found")]
+    seconds_high: Annotated[float, Field(description="how long if all that may follow does")]
+    memory_bytes: Annotated[int, Field(description="expected peak")]
+
+
 class Links(BaseModel):
     """Where to go from here; a link is there only if it leads somewhere now."""
 
@@ -100,6 +109,12 @@ class AuditView(BaseModel):
                     "state": "running",
                     "stage": "detect",
                     "progress": 0.42,
+                    "forecast": {
+                        "passes": 110964,
+                        "seconds_low": 720.0,
+                        "seconds_high": 1800.0,
+                        "memory_bytes": 1181116006,
+                    },
                     "seed": 0,
                     "attempt": 1,
                     "cancel_requested": False,
@@ -128,6 +143,7 @@ class AuditView(BaseModel):
         list[str] | None,
         Field(description="what had to be assumed to read the encoder and, if wrong, changes every feature"),
     ] = None
+    forecast: Annotated[ForecastView | None, Field(description="what it will cost; null until measured")] = None
     verdict: Annotated[
         str | None, Field(description="backdoored (an encoder), poisoned (a set of images), clean or inconclusive")
     ] = None
@@ -185,6 +201,7 @@ def audit_view(audit: Audit, catalog: Catalog) -> AuditView:
         progress=audit.progress,
         audited=(audit.reading or {}).get("audited"),
         assumptions=(audit.reading or {}).get("assumptions"),
+        forecast=ForecastView(**audit.forecast) if audit.forecast else None,
         verdict=audit.verdict,
         score=audit.score,
         threshold=audit.threshold,

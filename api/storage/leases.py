@@ -83,6 +83,12 @@ def note_reading(session: Session, audit_id: uuid.UUID, attempt: int, reading: J
     return noted is not None
 
 
+def note_forecast(session: Session, audit_id: uuid.UUID, attempt: int, forecast: Json) -> bool:
+    """Write what the audit will cost. False, and nothing written, when the lease is lost."""
+    noted = session.scalar(update(Audit).where(*_held(audit_id, attempt)).values(forecast=forecast).returning(Audit.id))
+    return noted is not None
+
+
 def cancel_requested(session: Session, audit_id: uuid.UUID, attempt: int) -> bool | None:
     """Whether the user asked to cancel, without extending the lease; None when the lease is lost."""
     return session.scalar(select(Audit.cancel_requested).where(*_held(audit_id, attempt)))

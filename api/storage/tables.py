@@ -85,8 +85,9 @@ class Audit(Base):
     """One audit. ``attempt`` is the fencing token: only the worker that holds the latest attempt may write.
 
     ``losses`` counts workers that died with it, ``dispatched_at`` when its id last went to the broker, ``scalars`` the
-    numbers logged last, ``reading`` says how the encoder was read (audited, assumptions), ``failure`` is a problem with
-    code, field, found, expected, action. ``kind`` is free text here: the API checks it against the catalogue, so a new
+    numbers logged last, ``reading`` says how the encoder was read (audited, assumptions), ``forecast`` what it will
+    cost (passes, seconds_low, seconds_high, memory_bytes), ``failure`` is a problem with code, field, found, expected,
+    action. ``kind`` is free text here: the API checks it against the catalogue, so a new
     kind needs no migration.
     """
 
@@ -121,6 +122,7 @@ class Audit(Base):
     scalars: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'::jsonb"))
 
     reading: Mapped[Json | None]
+    forecast: Mapped[Json | None]
     verdict: Mapped[str | None]
     score: Mapped[float | None]
     threshold: Mapped[float | None]

@@ -14,8 +14,17 @@ import torch
 
 from core.audit import Artifact, AuditOutcome, AuditRequest
 from core.encoders.reading import Reading
+from core.forecast.forecast import Forecast, PartForecast
+from core.forecast.outline import Part
+from core.forecast.probe import Speeds
+from core.passes import Passes, Workload
 from core.run import Run, StateDict
 from core.types import Verdict
+
+_COUNTING = Part("counting", {"first": Passes(forward=40), "second": Passes(forward=60)})
+FORECAST = Forecast(
+    Workload(10, 1, 1), (PartForecast(_COUNTING, 1.0, 2.0),), Speeds(0.01), memory_bytes=1000, device="cpu", threads=1
+)
 
 
 @dataclass
@@ -36,6 +45,7 @@ def count(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     """Sum 0..n-1 twice; ``parameters`` give ``steps`` and ``seconds`` a step."""
     steps, seconds = int(request.parameters.get("steps", 5)), float(request.parameters.get("seconds", 0.0))
     request.on_read(Reading("counted at 1x1.", ("Ten fingers.",)))
+    request.on_forecast(FORECAST)
     run.plan({"first": 1, "second": 3})
     states = {name: CountState() for name in ("first", "second")}
     for name, state in states.items():

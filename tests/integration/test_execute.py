@@ -23,7 +23,7 @@ from api.storage.tables import Audit
 from core.audit import AuditOutcome, AuditRequest
 from core.errors import AuditFailed, UnsupportedInput
 from core.run import Run
-from tests.integration.counting import CountState, count
+from tests.integration.counting import FORECAST, CountState, count
 from worker.execute import Bench, execute
 
 AuditRow = Callable[[uuid.UUID], Audit]
@@ -81,11 +81,32 @@ def test_an_audit_from_claim_to_result(bench: Bench, submit: Submit, audit_row: 
     assert (audit.state, audit.verdict, audit.score, audit.threshold) == (AuditState.SUCCEEDED, "clean", 0.25, 0.5)
     assert (audit.progress, audit.stage, audit.failure, audit.lease_owner) == (1.0, None, None, None)
     assert audit.reading == {"audited": "counted at 1x1.", "assumptions": ["Ten fingers."]}
+    assert audit.forecast == {"passes": 100, "seconds_low": 1.0, "seconds_high": 2.0, "memory_bytes": 1000}
     report = report_of(bench, audit_id)
     assert report["sums"] == [6, 6]
     assert (report["encoder"], report["images"], report["seed"]) == ("weights", "images", 7)
     assert bench.objects.list_keys(f"checkpoints/{audit_id}/") == []
     assert list(bench.settings.worker_scratch.iterdir()) == []
+
+
+def test_the_workers_time_limit_lets_in_or_not_but_never_stops(
+    bench: Bench, submit: Submit, audit_row: AuditRow, sessions: Sessions
+) -> None:
+    limited = replace(bench, settings=bench.settings.model_copy(update={"worker_time_limit": 60.0}))
+    seen: list[float | None] = []
+
+    def dies_when_begun(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
+        seen.append(request.time_limit)
+        request.on_forecast(FORECAST)
+        raise Crash
+
+    audit_id = submit()
+    for _ in range(2):
+        with pytest.raises(Crash):
+            execute(audit_id, limited, dies_when_begun)
+        lose_lease(sessions, audit_id)
+    assert seen == [60.0, None]
+    assert audit_row(audit_id).forecast is not None
 
 
 def test_a_redelivered_message_does_nothing(bench: Bench, submit: Submit, audit_row: AuditRow) -> None:

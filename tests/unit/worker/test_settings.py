@@ -19,11 +19,20 @@ def test_threads_are_shared_among_slots_and_one_core_is_left(monkeypatch: pytest
     assert load_worker_settings().threads == 5
 
 
-@pytest.mark.parametrize(("name", "value"), [("WORKER_DEVICE", "tpu"), ("LEASE_SECONDS", "0"), ("WORKER_SLOTS", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WORKER_DEVICE", "tpu"), ("LEASE_SECONDS", "0"), ("WORKER_SLOTS", "x"), ("WORKER_TIME_LIMIT", "2")],
+)
 def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=f"^{name} "):
         load_worker_settings()
+
+
+def test_a_time_limit_has_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_worker_settings().worker_time_limit is None
+    monkeypatch.setenv("WORKER_TIME_LIMIT", "1.5h")
+    assert load_worker_settings().worker_time_limit == 5400
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1"])
