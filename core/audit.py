@@ -16,6 +16,7 @@ import torch
 
 from core.catalog import AuditKind, Settings, budgets_of, find_kind, read_parameters
 from core.device import resolve_device
+from core.encoders.first_statistics import why_other_pixels
 from core.encoders.fresh import fresh_encoder
 from core.encoders.load import LoadedEncoder, load_encoder
 from core.encoders.reading import TRAINED_HERE, Reading, audited
@@ -173,7 +174,10 @@ def _read(
         name=request.images_name,
         distinct="encoder" in kind.inputs,  # of a set that is judged itself, repeated images are a part
     )
-    return Subject(encoder.to(device).eval(), images, seed, fresh), loaded, reading
+    encoder = encoder.to(device).eval()
+    if loaded is not None:
+        reading = reading.assuming(why_other_pixels(encoder, images))
+    return Subject(encoder, images, seed, fresh), loaded, reading
 
 
 def _check_encoder(request: AuditRequest, kind: AuditKind) -> None:

@@ -71,7 +71,7 @@ def print_reading(encoder: Mapping[str, Any], console: Console | None = None, *,
     console = console or Console()
     console.print(f"[bold]{word}:[/] {escape(encoder['audited'])}", highlight=False, soft_wrap=True)
     for assumption in encoder["assumptions"]:
-        console.print(f"  [yellow]Assumed:[/] {escape(assumption)}", highlight=False, soft_wrap=True)
+        console.print(f"  [yellow]Check:[/] {escape(assumption)}", highlight=False, soft_wrap=True)
 
 
 def images_summary(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from core.errors import AuditError, UsageError
 
 if TYPE_CHECKING:
     from core.encoders.load import LoadedEncoder
+    from core.encoders.reading import Reading
     from core.evaluation.accuracy import KnownBackdoor
     from core.images.labelled import LabelledImages
 
@@ -74,6 +75,7 @@ def evaluate(
         raise _usage("reference-card", "--reference-card without --reference", "both or neither", "Add the encoder.")
     from core.audit import failures_explained  # torch takes seconds to import, and --help must not
     from core.device import resolve_device
+    from core.encoders.first_statistics import why_other_pixels
     from core.encoders.load import load_encoder
     from core.evaluation.accuracy import EvaluateConfig
     from core.evaluation.accuracy import evaluate as measure
@@ -92,6 +94,7 @@ def evaluate(
             _labelled(train, "train", size, limit_per_class),
             _labelled(test, "test", size, limit_per_class),
         )
+        reading = loaded.reading.assuming(why_other_pixels(loaded.encoder, training.images))
         known = None if trigger is None or target is None else _known(trigger, target, training.classes, size)
         evaluation = measure(
             loaded.encoder.to(where),
@@ -104,12 +107,12 @@ def evaluate(
             seed=seed,
         )
     if output_format is Format.JSON:
-        named = {"encoder": _encoder_json(encoder, loaded), "reference": None, "seed": seed}
+        named = {"encoder": _encoder_json(encoder, loaded, reading), "reference": None, "seed": seed}
         if reference is not None and clean is not None:
-            named["reference"] = _encoder_json(reference, clean)
+            named["reference"] = _encoder_json(reference, clean, clean.reading)
         print_json({**named, **asdict(evaluation)})
     else:
-        print_reading(asdict(loaded.reading), word="Measured")
+        print_reading(asdict(reading), word="Measured")
         if clean is not None:
             print_reading(asdict(clean.reading), word="Reference")
         print_evaluation_table(evaluation)
@@ -126,8 +129,7 @@ def _require_size_like(loaded: LoadedEncoder, images: Path, names: dict[str, str
             require_size_like_images(loaded, usual_size(images))
 
 
-def _encoder_json(path: Path, loaded: LoadedEncoder) -> dict[str, object]:
-    reading = loaded.reading
+def _encoder_json(path: Path, loaded: LoadedEncoder, reading: Reading) -> dict[str, object]:
     return {
         "name": path.name,
         "sha256": loaded.digest,

@@ -15,6 +15,7 @@ from typing import Any
 from core.encoders.alike import alike
 from core.encoders.card import SAMPLE_CARD, EncoderCard
 from core.encoders.families import Family, family_of
+from core.encoders.nearest import nearest_in_words
 from core.encoders.placement import Path, Shape, View, flat_names, views
 from core.encoders.pretrained import Pixels, normalisation_words, published_pixels
 from core.encoders.samples import variants
@@ -81,11 +82,22 @@ def infer_card(shapes: Mapping[Path, Shape], scalars: Mapping[Path, Any] | None 
     raise UnsupportedInput(
         "missing_card",
         field="card",
-        found="no encoder card, and names and shapes that fit no known architecture",
+        found="no encoder card, and names and shapes that fit no known architecture; " + nearest_in_words(shapes),
         expected="a card that says what the weights are",
-        action=f"Write a card beside the file (NAME.card.json) or pass it with --card, for instance "
-        f"{json.dumps(dict(SAMPLE_CARD))}",
+        action="Write a card beside the file (NAME.card.json) or pass it with --card; this is its form, with the "
+        f"values of a ResNet-18 for small images: {json.dumps(dict(SAMPLE_CARD))}",
     )
+
+
+def corrected_card(shapes: Mapping[Path, Shape], scalars: Mapping[Path, Any] | None = None) -> str:
+    """What to do about a card that does not fit the file: the card that does, where names and shapes show it."""
+    try:
+        fitting = infer_card(shapes, scalars).card
+    except UnsupportedInput as failure:
+        if failure.problem.code == "ambiguous_architecture":
+            return f"Correct the card. {failure.problem.action}"
+        return "Correct the card's architecture or overrides."
+    return f"Correct the card; check each value of this sample, which fits the file: {json.dumps(fitting.to_json())}"
 
 
 def _candidates(shapes: Mapping[Path, Shape], by_name: Mapping[str, Path]) -> tuple[dict[str, None], dict[str, View]]:

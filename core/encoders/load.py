@@ -24,10 +24,11 @@ from core.encoders.architectures import build_backbone, shapes_of, untagged
 from core.encoders.card import EncoderCard, parse_card
 from core.encoders.copies import Choice, choose_copy, copy_alone
 from core.encoders.file_kind import FileKind, recognise
-from core.encoders.infer import InferredCard, infer_card
+from core.encoders.infer import InferredCard, corrected_card, infer_card
 from core.encoders.inspect_pickle import inspect_legacy_checkpoint
 from core.encoders.inspect_safetensors import inspect_safetensors
 from core.encoders.inspect_zip import inspect_zip_checkpoint
+from core.encoders.nearest import nearest_in_words
 from core.encoders.placement import Mismatch, Placement, search, unrecognised
 from core.encoders.pretrained import completed
 from core.encoders.reading import ASSUMED, GIVEN, OWN, Reading, audited
@@ -246,9 +247,10 @@ def _place(card: EncoderCard, source: SourceForm, copy: str | None) -> Choice:
         + (f" (looked under {nearest.prefix!a})" if nearest.prefix else "")
         + _first_few("missing", nearest.missing)
         + _first_few("unexpected", nearest.unexpected)
-        + _first_few("of another shape", nearest.reshaped),
+        + _first_few("of another shape", nearest.reshaped)
+        + f"; {nearest_in_words(shapes)}",
         expected="exactly the names and shapes of the card's architecture, heads aside",
-        action="Correct the card's architecture or overrides.",
+        action=corrected_card(shapes, source.scalars),
     )
 
 

@@ -124,10 +124,10 @@ def test_what_was_read_and_assumed_stands_before_the_verdict(
     printed = capsys.readouterr()
     assert printed.out.splitlines()[:3] == [
         f"Audited: {part.audited}",
-        f"  Assumed: {part.assumptions[0]}",
+        f"  Check: {part.assumptions[0]}",
         "Images: 490 of the 498 images are distinct & the others repeat them.",
     ]
-    assert printed.err.splitlines()[:2] == ["Audited: read.", "  Assumed: early"]
+    assert printed.err.splitlines()[:2] == ["Audited: read.", "  Check: early"]
     run(DETECT)
     document = json.loads(capsys.readouterr().out)
     assert list(document)[:2] == ["kind", "encoder"]
