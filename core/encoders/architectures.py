@@ -1,4 +1,5 @@
-"""The network of a card: torchvision's or timm's, its head replaced by the identity, its overrides applied.
+"""The network of a card: torchvision's or timm's, its head replaced by the identity, or a tower of open_clip; its
+overrides applied.
 
 Nothing is ever downloaded: the weights are the user's file.
 
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from core.encoders import open_clip_models
 from core.encoders.card import ConvolutionChange, EncoderCard
 from core.encoders.small_maps import with_small_maps
 from core.errors import UnsupportedInput
@@ -76,6 +78,8 @@ def default_preprocessing(
 ) -> tuple[tuple[int, int], tuple[float, float, float], tuple[float, float, float]]:
     """Input size, mean and std that the library's own pretrained weights of ``architecture`` use."""
     family, _, name = architecture.partition("/")
+    if family == "open_clip":
+        return open_clip_models.preprocessing(architecture)
     if family == "timm":
         import timm
 
@@ -91,11 +95,14 @@ def default_preprocessing(
 
 
 def require_known(architecture: str) -> None:
-    """Refuse a name that neither library has.
+    """Refuse a name that its library does not have.
 
     Raises:
         UnsupportedInput: ``unknown_architecture``, with near matches, or with the tags that there are.
+        UsageError: ``missing_extra``, the library is not installed.
     """
+    if architecture.startswith("open_clip/"):
+        return open_clip_models.require_known(architecture)
     known = known_architectures()
     if architecture in known:
         return
@@ -136,6 +143,8 @@ def untagged(architecture: str) -> str:
 
 
 def _construct(family: str, name: str, card: EncoderCard) -> nn.Module:
+    if family == "open_clip":
+        return open_clip_models.build_tower(card)
     build = _torchvision if family == "torchvision" else _timm
     try:
         return build(name, card)

@@ -58,7 +58,7 @@ class EncoderCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     format: Literal["encoder-card/1"] = FORMAT
-    architecture: str = Field(pattern=r"^(torchvision|timm)/[A-Za-z0-9_.\-]{1,100}$")
+    architecture: str = Field(pattern=r"^(torchvision|timm|open_clip)/[A-Za-z0-9_.\-]{1,100}$")
     overrides: Mapping[str, Literal["identity"] | ConvolutionChange] = Field(
         default_factory=dict,
         json_schema_extra={"maxProperties": _MAX_OVERRIDES, "propertyNames": {"pattern": f"^{_MODULE_PATH.pattern}$"}},
@@ -69,6 +69,8 @@ class EncoderCard(BaseModel):
     feature_dim: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     audited_copy: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(default=None, alias="copy")
     """Which copy of the encoder is meant where the file holds several: its prefix or a part of it (``teacher``)."""
+    projection: bool | None = None
+    """For towers of models of images and text: whether the feature is taken after the projection."""
 
     @field_validator("input_size", "mean", "std", mode="before")
     @classmethod
@@ -82,6 +84,8 @@ class EncoderCard(BaseModel):
         for path in self.overrides:
             if not _MODULE_PATH.fullmatch(path):
                 raise ValueError("override names are dotted module paths, such as layer1.0.conv1")
+        if self.projection is not None and self.architecture.startswith(("torchvision/", "timm/")):
+            raise ValueError("projection goes with open_clip/<name>")
         return self
 
     @property
@@ -134,20 +138,21 @@ def parse_card(mapping: Mapping[str, Any], field: str = "card", error: type[Audi
             field=".".join([field, *words]),
             found=found,
             expected=_expectation(first["type"], str(first["msg"]), str(first["loc"][0]) if first["loc"] else ""),
-            action="Correct the card; its fields are architecture, overrides, input_size, mean, std, feature_dim and"
-            " copy.",
+            action="Correct the card; its fields are architecture, overrides, input_size, mean, std, feature_dim,"
+            " copy and projection.",
         ) from failure
 
 
 _EXPECTED = {
     "format": f"'{FORMAT}'",
-    "architecture": "torchvision/<name> or timm/<name>",
+    "architecture": "torchvision/<name>, timm/<name> or open_clip/<name>",
     "input_size": "a side of 8 to 1024 pixels, or [height, width]",
     "mean": "three numbers in [0, 1], the mean of pixels in [0, 1] (not 0..255)",
     "std": "three numbers in [0.001, 2], the standard deviation of pixels in [0, 1] (not 0..255)",
     "overrides": "per convolution kernel_size, stride, padding or dilation (integers or [h, w]), or 'identity'",
     "feature_dim": "a positive integer",
     "copy": "the name of one copy of the encoder in the file, such as teacher",
+    "projection": "true or false",
 }
 
 

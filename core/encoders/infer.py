@@ -14,6 +14,7 @@ from typing import Any
 
 from core.encoders.alike import alike
 from core.encoders.card import SAMPLE_CARD, EncoderCard
+from core.encoders.clip_names import clip_cards, question
 from core.encoders.families import Family, family_of
 from core.encoders.nearest import nearest_in_words
 from core.encoders.placement import Path, Shape, View, flat_names, views
@@ -69,6 +70,8 @@ def infer_card(shapes: Mapping[Path, Shape], scalars: Mapping[Path, Any] | None 
         named = [name for name in exact if name.partition("/")[2] == said]
         sized = any(name.rpartition(".")[2] in ("pos_embed", "pos_embedding") for name in by_name)
         return _choose(named or list(exact), family_of(by_name), said if named else None, sized=sized)
+    if cards := clip_cards({name: shapes[path] for name, path in by_name.items()}):
+        raise _ambiguous(question(cards), cards)
     if loose:
         first = next(iter(loose.values()))
         own = {name: shapes[by_name[full]] for name, full in first.own.items()}

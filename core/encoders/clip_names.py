@@ -1,0 +1,136 @@
+"""Files with the names of OpenAI's CLIP and of open_clip: the readings that fit, as filled-in cards.
+
+Names and shapes show width, depth, patch and input size of the vision tower. They do not show whether it computes GELU
+or QuickGELU, nor whether the feature is meant before or after the projection, so the user is asked.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.encoders import open_clip_models
+from core.encoders.architectures import build_backbone, default_preprocessing, shapes_of
+from core.encoders.card import EncoderCard
+from core.encoders.placement import Shape, views
+from core.errors import UnsupportedInput
+
+_OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
+"""Numbers that only OpenAI's own files hold: their activation is QuickGELU."""
+
+
+@dataclass(frozen=True)
+class Tower:
+    """What names and shapes show of a vision tower. ``depth`` is the number of blocks, per stage in a ResNet; ``sides``
+    the input size in pixels; ``embed_dim`` the length of the projected feature, None where there is no projection."""
+
+    width: int
+    depth: int | tuple[int, ...]
+    patch: int | None
+    side: int
+    embed_dim: int | None
+
+
+def tower_of(shapes: Mapping[str, Shape]) -> Tower | None:
+    """The tower whose tensors have these names (relative to ``visual.``) and shapes; None if it is none of CLIP's."""
+    first = shapes.get("conv1.weight")
+    if first is None or len(first) != 4:
+        return None
+    positions = shapes.get("positional_embedding", ())
+    if len(positions) == 2 and "class_embedding" in shapes:
+        side = _root(positions[0] - 1) * first[2]
+        projection = shapes.get("proj", (0, None))
+        return (
+            Tower(first[0], _count(shapes, "transformer.resblocks."), first[2], side, projection[1]) if side else None
+        )
+    positions, output = shapes.get("attnpool.positional_embedding", ()), shapes.get("attnpool.c_proj.weight", ())
+    if len(positions) == 2 and len(output) == 2:
+        depth = tuple(_count(shapes, f"layer{stage}.") for stage in range(1, 5))
+        return Tower(2 * first[0], depth, None, _root(positions[0] - 1) * 32, output[0])
+    return None
+
+
+def clip_cards(shapes: Mapping[str, Shape]) -> list[EncoderCard]:
+    """A card for each way to read a file of CLIP's names (full names and shapes), the likeliest first; none for any
+    other file. open_clip's networks are among them if the library is installed.
+
+    Raises:
+        UsageError: ``missing_extra``, the file is a CLIP's that open_clip alone may know, and it is not installed.
+    """
+    for view in views(shapes):
+        if "conv1.weight" not in view.own:
+            continue
+        own = {name: shapes[full] for name, full in view.own.items()}
+        if (tower := tower_of(own)) is None:
+            continue
+        quick_first = all(name in shapes for name in _OF_OPENAI)
+        cards = list(_open_clip(tower, own)) if open_clip_models.is_installed() else []
+        cards.sort(key=lambda card: ("quickgelu" in card.architecture) is not quick_first)
+        if not cards:
+            open_clip_models.tower_configs()
+        return cards
+    return []
+
+
+def question(cards: list[EncoderCard]) -> str:
+    """What the file does not show, in words."""
+    names = " and ".join(card.architecture for card in cards)
+    return (
+        f"the names and shapes of a CLIP vision tower, those of {names}; nothing in them shows GELU or QuickGELU, nor "
+        "whether the feature is meant after the projection or before it (projection false)"
+    )
+
+
+def _open_clip(tower: Tower, own: Mapping[str, Shape]) -> Iterator[EncoderCard]:
+    seen: set[bool] = set()
+    configs = open_clip_models.tower_configs()
+    # Several text sides have one tower: the plain names come first.
+    for name in sorted(configs, key=lambda name: (not re.match("open_clip/(ViT-|RN)", name), len(name))):
+        config = configs[name]
+        if not _is(tower, config["embed_dim"], config["vision_cfg"]):
+            continue
+        quick = bool(config.get("quick_gelu", False)) and tower.patch is not None
+        if quick in seen:
+            continue  # another text side, other published pixels: the same tower
+        card = _card(name, tower)
+        if _fits(card, own):
+            seen.add(quick)
+            yield card
+
+
+def _is(tower: Tower, embed_dim: int, vision: Mapping[str, Any]) -> bool:
+    layers = vision.get("layers", 12)
+    depth = tuple(layers) if isinstance(layers, list) else layers
+    size = vision.get("image_size", 224)
+    patch = vision.get("patch_size", 16) if tower.patch is not None else None
+    return (
+        "timm_model_name" not in vision
+        and (tower.width, tower.depth, tower.patch, tower.side) == (vision.get("width", 768), depth, patch, size)
+        and tower.embed_dim in (None, embed_dim)
+    )
+
+
+def _card(architecture: str, tower: Tower) -> EncoderCard:
+    _, mean, std = default_preprocessing(architecture)
+    before = False if tower.embed_dim is None and architecture.startswith("open_clip/") else None
+    return EncoderCard(architecture=architecture, input_size=tower.side, mean=mean, std=std, projection=before)
+
+
+def _fits(card: EncoderCard, own: Mapping[str, Shape]) -> bool:
+    try:
+        expected = shapes_of(build_backbone(card, device="meta"))
+    except UnsupportedInput:
+        return False
+    return all(own.get(n) == shape for n, shape in expected.items() if not n.endswith("num_batches_tracked"))
+
+
+def _count(shapes: Mapping[str, Shape], prefix: str) -> int:
+    return len({name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)})
+
+
+def _root(patches: int) -> int:
+    side = math.isqrt(max(0, patches))
+    return side if side * side == patches else 0
