@@ -19,6 +19,7 @@ from torch.nn import functional
 from core.config import MethodConfig
 from core.device import mixed_precision
 from core.images.augment import ColourJitter, jitter_colours, random_flip
+from core.micro_batches import features_of, room
 from core.random import batch_indices, generator
 from core.run import Run
 from core.training.finite import require_finite
@@ -100,9 +101,10 @@ def plant(
         augmented = augment_reference(reference, generator(seed, STAGE, "reference", step))
         with mixed_precision(encoder.device, encoder):
             with torch.no_grad():
-                clean_target = teacher(clean)
+                parts = clean.split(room(teacher, clean, learning=False))
+                clean_target = torch.cat([teacher(part) for part in parts])
             everything = torch.cat([as_stored(trigger(clean)), clean, augmented, reference])
-            features = student(everything.contiguous(memory_format=torch.channels_last)).float()
+        features = features_of(student, everything)
         sizes = [len(clean), len(clean), len(reference), len(reference)]
         triggered, kept, augmented_features, own_reference = features.split(sizes)
         seen = StepFeatures(triggered, kept, augmented_features, own_reference, clean_target.float(), reference_target)

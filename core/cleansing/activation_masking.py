@@ -45,7 +45,7 @@ class ActivationMasking:
         count, masks = len(images), len(self._masks)
         filled = filling(self._reader.encoder, images, self._fill, self._window).expand_as(images)
         labels, distances = [], []
-        together = max(1, self._reader.batch_size // masks)
+        together = max(1, self._reader.at_once(images) // masks)
         for image, instead in zip(images.split(together), filled.split(together), strict=True):
             degraded = torch.where(self._masks[None, :, None], instead[:, None], image[:, None])
             label, distance = assign(self._reader.unit(degraded.flatten(0, 1)), self._centroids)

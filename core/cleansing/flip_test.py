@@ -94,7 +94,7 @@ class FlipTest:
         room = torch.tensor([flips.shape[2], flips.shape[3]], device=flips.device) - patches.shape[-1] + 1
         top, left = (places * room).long().unbind(1)
         into, changed = [], []
-        together = max(1, self._reader.batch_size // max(1, count))
+        together = max(1, self._reader.at_once(flips) // max(1, count))
         for patch, target in zip(patches.split(together), targets.split(together), strict=True):
             copies = len(patch)
             pasted = paste(

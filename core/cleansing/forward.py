@@ -8,6 +8,7 @@ import torch
 
 from core.device import fast_bf16, mixed_precision
 from core.errors import AuditFailed
+from core.micro_batches import room
 from core.ops.cosine import unit
 from core.ops.kmeans import assign
 from core.run import Run
@@ -35,11 +36,15 @@ class Reader:
     def device(self) -> torch.device:
         return self.encoder.device
 
+    def at_once(self, images: Images, *, learning: bool = False) -> int:
+        """How many images of the size of ``images`` pass together: ``batch_size``, or what memory holds."""
+        return min(self.batch_size, room(self.encoder, images, learning=learning, half=self.half and not learning))
+
     @torch.no_grad()
     def raw(self, images: Images) -> Features:
-        """Features ``[N, D]`` fp32 of ``images`` ``[N, 3, H, W]``, ``batch_size`` at a time."""
+        """Features ``[N, D]`` fp32 of ``images`` ``[N, 3, H, W]``, as many at a time as :meth:`at_once` says."""
         parts = []
-        for part in images.split(self.batch_size):
+        for part in images.split(self.at_once(images)):
             with mixed_precision(self.device, enabled=self.half):
                 parts.append(self.encoder(part.contiguous(memory_format=torch.channels_last)).float())
         return torch.cat(parts)

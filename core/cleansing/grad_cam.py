@@ -44,7 +44,7 @@ class GradCam:
     def __call__(self, images: Images) -> Attention:
         """Attention maps of ``images`` ``[N, 3, H, W]``."""
         maps, targets = [], []
-        for part in images.split(self._reader.batch_size):
+        for part in images.split(self._reader.at_once(images, learning=True)):
             explained, target = self._explain(part)
             maps.append(functional.interpolate(explained[:, None], images.shape[2:], mode="bilinear")[:, 0])
             targets.append(target)

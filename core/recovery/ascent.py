@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from core.micro_batches import groups
 from core.random import draw_batch, generator
 from core.recovery.forward import features_of
 from core.recovery.hypotheses import Hypothesis
@@ -42,8 +43,8 @@ def ascend(
 ) -> list[Tensor]:
     """For each hypothesis a raw trigger ``[C, H, W]`` on which ``objective`` is as large as it got.
 
-    All hypotheses share each step's batch of ``images`` ``[N, 3, H, W]`` and go through the encoder together. ``start``
-    continues from raw triggers; by default they are drawn from N(0, 1).
+    All hypotheses share each step's batch of ``images`` ``[N, 3, H, W]`` and go through the encoder together, as many
+    at a time as fit. ``start`` continues from raw triggers; by default they are drawn from N(0, 1).
     """
     if start is None:
         random = generator(seed, stage, "start")
@@ -53,11 +54,15 @@ def ascend(
     state = TrainingState({"triggers": triggers}, optimiser)
     for step in run.steps(stage, steps, state=state):
         chosen = draw_batch(images, batch_size, seed, stage, step)
-        stamped = torch.cat([h.stamp(raw, chosen) for h, raw in zip(hypotheses, triggers.raw, strict=True)])
-        values = objective(features_of(encoder, stamped).view(len(hypotheses), len(chosen), -1))
         optimiser.zero_grad(set_to_none=True)
-        (-values.sum()).backward()
+        values = []
+        for part in groups(encoder, chosen, len(hypotheses)):
+            pairs = list(zip(hypotheses, triggers.raw, strict=True))[part]
+            stamped = torch.cat([hypothesis.stamp(raw, chosen) for hypothesis, raw in pairs])
+            reached = objective(features_of(encoder, stamped).view(len(pairs), len(chosen), -1))
+            (-reached.sum()).backward()
+            values.append(reached.detach())
         optimiser.step()
         if step == steps - 1:
-            run.log(similarity=float(values.detach().max()))
+            run.log(similarity=float(torch.cat(values).max()))
     return [raw.detach() for raw in triggers.raw]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.micro_batches import groups
 from core.ops.cosine import unit
 from core.random import batch_indices, generator
 from core.recovery.forward import features_of
@@ -62,23 +63,34 @@ def invert(
             break
         active = inversions.active_clusters
         chosen = torch.stack([others[k][batch_indices(len(others[k]), batch, seed, stage, step, k)] for k in active])
-        mask, pattern = inversions.current(active)
-        pixels = images[chosen]
-        stamped = pixels + mask[:, None] * (pattern[:, None] - pixels)
-        features = unit(features_of(encoder, stamped.flatten(0, 1)))
-        # Rows are stamped images, columns all centres: [active, B, K].
-        cosines = (features @ centres.T).view(len(active), batch, -1)
         target = torch.tensor(active, device=centres.device)
-        wanted = cosines.gather(2, target[:, None, None].expand(-1, batch, 1)).squeeze(2)
-        cost = (1 - wanted).mean(1) + inversions.weight[target] * mask.mean((1, 2, 3))
         inversions.optimiser.zero_grad(set_to_none=True)
-        cost.sum().backward()
-        inversions.count((cosines.argmax(2) == target[:, None]).float().mean(1), target)
+        for part in groups(encoder, images[chosen[0]], len(active)):
+            reached = _descend(encoder, images[chosen[part]], centres, inversions, active[part], target[part])
+            inversions.count(reached, target[part])
         if step % settings.look_every == settings.look_every - 1 or step == settings.steps - 1:
-            inversions.look(mask.detach(), pattern.detach(), target)
+            with torch.no_grad():
+                inversions.look(*inversions.current(active), target)
             run.log(succeeded=float(inversions.best_norm.isfinite().float().mean()))
         inversions.optimiser.step()
     return inversions
+
+
+def _descend(
+    encoder: Encoder, pixels: Images, centres: Tensor, inversions: Inversions, clusters: list[int], target: Tensor
+) -> Tensor:
+    """Add the gradients of the costs of ``clusters`` (``target`` as a tensor), each on its own of ``pixels`` ``[k, B,
+    3, H, W]``; which share of them arrived, ``[k]``."""
+    batch = pixels.shape[1]
+    mask, pattern = inversions.current(clusters)
+    stamped = pixels + mask[:, None] * (pattern[:, None] - pixels)
+    features = unit(features_of(encoder, stamped.flatten(0, 1)))
+    # Rows are stamped images, columns all centres: [k, B, K].
+    cosines = (features @ centres.T).view(len(clusters), batch, -1)
+    wanted = cosines.gather(2, target[:, None, None].expand(-1, batch, 1)).squeeze(2)
+    cost = (1 - wanted).mean(1) + inversions.weight[target] * mask.mean((1, 2, 3))
+    cost.sum().backward()
+    return (cosines.argmax(2) == target[:, None]).float().mean(1)
 
 
 class Inversions:

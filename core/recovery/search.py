@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from core.errors import AuditFailed
+from core.micro_batches import groups
 from core.ops.cosine import pairwise_similarity
 from core.ops.mutual_information import StatisticsNetworks
 from core.passes import Passes
@@ -96,17 +97,23 @@ def search(
         _anneal(optimiser, step / settings.steps)
         chosen = draw_batch(images, settings.batch_size, seed, stage, step)
         values, z = _draw(generators, settings, len(chosen), generator(seed, stage, "noise", step))
-        stamped = hypothesis.stamp(generators.to_images(values), chosen)
-        similarity = pairwise_similarity(features_of(encoder, stamped.flatten(0, 1)).view(*stamped.shape[:2], -1))
-        loss = (thresholds - similarity).clamp_min(0).sum()
+        painted = values.detach().requires_grad_()
+        reached = []
+        for part in groups(encoder, chosen, generators.count):
+            stamped = hypothesis.stamp(generators.to_images(painted[part]), chosen)
+            similarity = pairwise_similarity(features_of(encoder, stamped.flatten(0, 1)).view(*stamped.shape[:2], -1))
+            (thresholds[part] - similarity).clamp_min(0).sum().backward()
+            reached.append(similarity.detach())
+        optimiser.zero_grad(set_to_none=True)
+        assert painted.grad is not None
+        loss = (values * painted.grad).sum()  # its gradient is that of the similarities' loss
         if settings.mi_weight:
             information = statistics.information(z, values).clamp(max=settings.mi_cap)
             loss = loss - settings.mi_weight * information.sum()
-        optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         if step % 10 == 9 or step == settings.steps - 1:
-            run.log(similarity=_finite(float(similarity.detach().max()), stage, step))
+            run.log(similarity=_finite(float(torch.cat(reached).max()), stage, step))
     return judge(encoder, held_back, hypothesis, generators.central())
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.micro_batches import room
 from core.recovery.forward import features_of
 from core.types import Encoder, Features, Images
 
@@ -73,7 +74,7 @@ def score_squares(encoder: Encoder, images: Images, score: Score, squares: Itera
     """``score`` of what ``images`` ``[N, 3, H, W]`` become with each square pasted on; one per square, on the CPU."""
     squares = list(squares)
     at_once = _FORWARD * min(1.0, _SMALL / (images.shape[-2] * images.shape[-1]))
-    chunk = max(1, int(at_once) // len(images))
+    chunk = max(1, min(int(at_once), room(encoder, images, learning=False)) // len(images))
     return torch.cat([_scored(encoder, images, score, squares[i : i + chunk]) for i in range(0, len(squares), chunk)])
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
+from core.micro_batches import room
 from core.types import Encoder, Images
 from core.unlearning.utility import HeldBack
 
@@ -17,6 +18,8 @@ MOST_GAP = 0.1
 images of CIFAR-10 or Tiny-ImageNet, from .13 on with traffic signs; on the demo's .04, and .19 once backdoored."""
 VIEWS = 4
 """Of each image, for statistics from views."""
+_LEAST = 16
+"""Images whose statistics, with those of their mirror images, say enough to be averaged."""
 SMALLEST_CROP = 0.2
 """Of such a view, as a share of the image's area."""
 
@@ -46,12 +49,13 @@ def why_statistics_stay(encoder: Encoder, images: Images, held_back: HeldBack, b
 @torch.no_grad()
 def clean_statistics(encoder: Encoder, images: Images, batch_size: int, views: torch.Generator | None = None) -> None:
     """Set the running mean and variance of every BatchNorm layer of ``encoder`` to those of ``images`` ``[N, 3, H, W]``
-    and their mirror images, averaged over batches; with ``views``, to those of random crops of them in other colours,
-    drawn from it. In place; weights stay, and so does the mode of every layer."""
+    and their mirror images, averaged over batches (smaller ones where memory holds no more); with ``views``, to those
+    of random crops of them in other colours, drawn from it. In place; weights stay, and so does the mode of every layer."""
     layers = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     layers = [layer for layer in layers if layer.track_running_stats]
     if not layers:
         return
+    batch_size = min(batch_size, max(_LEAST, room(encoder, images, learning=False) // 2))
     modes = {module: module.training for module in encoder.modules()}
     momenta = [layer.momentum for layer in layers]
     encoder.eval()

@@ -16,14 +16,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from core.device import mixed_precision
 from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
 from core.passes import Passes, Workload
 from core.random import draw_batch, generator
 from core.run import Run
 from core.training.loss_history import LossHistory
 from core.training.state import TrainingState
-from core.types import Encoder, Features, Images
+from core.types import Encoder, Images
 from core.unlearning.utility import HeldBack
 from core.unlearning.utility_guard import LOOK_EVERY, GuardedConfig, UtilityGuard, is_due
 
@@ -108,13 +107,6 @@ def two_views_in_one(images: Images, crop: float, random: torch.Generator) -> Im
     doubled = torch.cat([images, images])
     cropped = random_resized_crop(random_flip(doubled, random), random, scale=(crop, 1.0))
     return jitter_colours(cropped, random, ColourJitter())
-
-
-def features_of(encoder: Encoder, images: Images) -> Features:
-    """Features ``[B, D]`` fp32, with gradients where the encoder's weights take them."""
-    with mixed_precision(encoder.device, encoder):
-        features: Features = encoder(images.contiguous(memory_format=torch.channels_last))
-    return features.float()
 
 
 class CleanTraining:

@@ -24,10 +24,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from core.errors import UsageError
+from core.micro_batches import features_of
 from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Trigger
-from core.unlearning.clean_training import copy_to_train, features_of, training_passes
+from core.unlearning.clean_training import copy_to_train, training_passes
 from core.unlearning.fine_tuning import FineTuningConfig, fine_tune
 from core.unlearning.result import Unlearning
 from core.unlearning.utility import HeldBack, hold_back

@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from core.micro_batches import features_of
 from core.ops.cosine import paired_similarity
 from core.ops.nt_xent import nt_xent
 from core.passes import Passes, Workload
@@ -32,7 +33,6 @@ from core.unlearning.clean_training import (
     CleanTraining,
     CleanTrainingConfig,
     copy_to_train,
-    features_of,
     train_on_clean,
     training_passes,
     two_views_in_one,

@@ -18,7 +18,7 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,12 +26,13 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from core.micro_batches import in_parts, one_pass
 from core.ops.cosine import paired_similarity
 from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Trigger
 from core.unlearning.attention import attention
-from core.unlearning.clean_training import copy_to_train, features_of, train_on_clean, training_passes, two_views_in_one
+from core.unlearning.clean_training import copy_to_train, train_on_clean, training_passes, two_views_in_one
 from core.unlearning.result import Unlearning
 from core.unlearning.stages import captured, last_resolutions
 from core.unlearning.taught import TaughtConfig, taught_teacher, teacher_plan
@@ -81,13 +82,19 @@ def unlearn(
 
     with captured(student, stages) as seen, captured(teacher, stages) as taught:
 
+        def look(network: Encoder, maps: Mapping[str, Tensor], views: Images) -> tuple[Tensor, ...]:
+            def at(part: Images) -> tuple[Tensor, ...]:
+                features = one_pass(network, part)
+                return features, *(attention(maps[stage], config.power) for stage in stages)
+
+            return in_parts(network, views, at)
+
         def objective(clean: Images, random: torch.Generator) -> Tensor:
             views = two_views_in_one(clean, config.crop, random)
-            features, targets = features_of(student, views), features_of(teacher, views)
+            (features, *own), (targets, *others) = look(student, seen, views), look(teacher, taught, views)
             loss = config.feature_weight * (1 - paired_similarity(features, targets)).mean()
-            for weight, stage in zip(weights, stages, strict=True):
-                own, other = (attention(maps[stage], config.power) for maps in (seen, taught))
-                loss = loss + weight * mse_loss(own, other)
+            for weight, mine, other in zip(weights, own, others, strict=True):
+                loss = loss + weight * mse_loss(mine, other)
             return loss
 
         done = train_on_clean(student, train, objective, config, run, STAGE, seed=seed, guard=guard)

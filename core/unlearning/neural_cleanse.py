@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from core.images.augment import random_flip, random_resized_crop
+from core.micro_batches import features_of
 from core.ops.cosine import paired_similarity
 from core.passes import Passes, Workload
 from core.run import Run
@@ -31,7 +32,6 @@ from core.types import Encoder, Images, ImageSet, Trigger
 from core.unlearning.clean_training import (
     CleanTrainingConfig,
     copy_to_train,
-    features_of,
     train_on_clean,
     training_passes,
 )

@@ -23,12 +23,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from core.micro_batches import features_of
 from core.ops.cosine import paired_similarity
 from core.ops.nt_xent import nt_xent
 from core.passes import Passes, Workload
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Trigger
-from core.unlearning.clean_training import copy_to_train, features_of, train_on_clean, training_passes, two_views_in_one
+from core.unlearning.clean_training import copy_to_train, train_on_clean, training_passes, two_views_in_one
 from core.unlearning.result import Unlearning
 from core.unlearning.taught import TaughtConfig, taught_teacher, teacher_plan
 from core.unlearning.utility import HeldBack, hold_back

@@ -29,13 +29,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from core.device import mixed_precision, to_device
+from core.device import to_device
 from core.images.augment import random_flip, random_resized_crop
 from core.passes import Passes, Workload
 from core.random import draw_batch, generator
@@ -45,8 +46,8 @@ from core.training.state import TrainingState
 from core.types import Encoder, Features, Images, ImageSet, Trigger
 from core.unlearning.batch_statistics import clean_statistics, why_statistics_stay
 from core.unlearning.clean_training import warm_then_cosine
-from core.unlearning.feature_maps import map_gap
 from core.unlearning.objective import beyond, goal_of, own_share, paired_distance, sliced_distance
+from core.unlearning.paired_passes import PairedPasses
 from core.unlearning.result import Unlearning
 from core.unlearning.stages import captured, intermediate_stages
 from core.unlearning.stamping import require_triggers, stamp_each
@@ -183,7 +184,10 @@ def unlearn(
     progress = _Progress(state, UtilityGuard(measured, student, config), torch.ones(len(triggers)))
     leads = measured.leads()
     stages = intermediate_stages(encoder, train) if config.map_weight else []
+    divisible = config.distance == "paired_cosine"
     with captured(student, stages) as own_maps, captured(teacher, stages) as taught_maps:
+        passes = PairedPasses(student, teacher, own_maps, taught_maps, config.map_weight)
+        in_parts = passes.note(train, min(config.batch_size, len(train)))
         for step in run.steps(STAGE, config.steps, state=progress):
             if progress.guard.stopped:
                 break
@@ -194,11 +198,9 @@ def unlearn(
             stamped = stamp_each(clean, triggers, progress.weights, config.jitter, random)
             led_to = leads[to_device(stamped.which, leads.device)]
             own = own_share(step / config.steps, config.lead_in)
-            loss = _loss(student, teacher, clean, stamped.images, led_to, own, config, random)
-            if stages:
-                loss = loss + config.map_weight * map_gap(own_maps, taught_maps)
             state.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            step_loss = partial(_loss, own=own, config=config, random=random)
+            loss = passes.descend(clean, stamped.images, led_to, step_loss, divisible=divisible)
             state.optimiser.step()
             progress.losses.add(loss, step)
             if is_due(step, config.steps):
@@ -209,29 +211,23 @@ def unlearn(
     if train_batch_norm and not progress.guard.stopped:
         views = generator(seed, STAGE, "statistics") if config.statistics_from == "views" else None
         clean_statistics(student, train, config.batch_size, views)
-    notes = (*progress.guard.settle(), *(() if why_they_stay is None else (why_they_stay,)))
+    notes = (*progress.guard.settle(), *(() if why_they_stay is None else (why_they_stay,)), *in_parts)
     student = student.requires_grad_(False).eval()
     return measured.result(student, tuple(progress.losses.values), notes)
 
 
 def _loss(
-    student: Encoder,
-    teacher: Encoder,
-    clean: Images,
-    triggered: Images,
+    of_clean: Features,
+    of_triggered: Features,
+    taught: Features,
     led_to: Features,
+    *,
     own: float,
     config: UnlearningConfig,
     random: torch.Generator,
 ) -> Tensor:
-    """alpha d(S(x'), goal) + beta d(S(x), T(x)); both halves go through the student as one batch. ``own`` is the
-    student's share of the goal, the rest is T(x); ``led_to`` ``[B, D]`` is that of ``objective.beyond``."""
-    with mixed_precision(student.device, student):
-        both = torch.cat([clean, triggered]).contiguous(memory_format=torch.channels_last)
-        features: Features = student(both)
-        with torch.no_grad():
-            taught: Features = teacher(clean.contiguous(memory_format=torch.channels_last))
-    of_clean, of_triggered = features.float().chunk(2)
+    """alpha d(S(x'), goal) + beta d(S(x), T(x)). ``own`` is the student's share of the goal, the rest is T(x);
+    ``led_to`` ``[B, D]`` is that of ``objective.beyond``."""
     goal = goal_of(of_clean.detach() if config.detach_clean else of_clean, taught, own)
     goal = beyond(goal, led_to, config.overshoot)
     distance = paired_distance

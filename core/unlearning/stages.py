@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import UsageError
+from core.micro_batches import features_of
 from core.types import Encoder, Images
-from core.unlearning.clean_training import features_of
 
 
 def intermediate_stages(encoder: Encoder, images: Images, count: int = 3) -> list[str]:

@@ -11,8 +11,8 @@ import copy
 import torch
 from torch import nn
 
-from core.device import mixed_precision
 from core.images.augment import random_flip, random_resized_crop
+from core.micro_batches import features_of
 from core.ops.nt_xent import nt_xent
 from core.random import draw_batch, generator
 from core.run import Run
@@ -42,9 +42,7 @@ def _fine_tune(teacher: Encoder, images: Images, steps: int, batch_size: int, ru
         chosen = draw_batch(images, batch_size, seed, TEACHER_STAGE, step)
         random = generator(seed, TEACHER_STAGE, "views", step)
         views = [random_resized_crop(random_flip(chosen, random), random, scale=(0.2, 1.0)) for _ in range(2)]
-        with mixed_precision(teacher.device, teacher):
-            features = teacher(torch.cat(views).contiguous(memory_format=torch.channels_last))
-        loss = nt_xent(features.float(), 0.5)
+        loss = nt_xent(features_of(teacher, torch.cat(views)), 0.5)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.device import mixed_precision
+from core.micro_batches import features_in_chunks
 from core.ops.cosine import mean_direction, paired_similarity, pairwise_similarity, similarity_to, unit
 from core.random import generator
 from core.types import Encoder, Images, ImageSet, Trigger
@@ -109,8 +109,7 @@ def _features(encoder: Encoder, images: Images) -> Tensor:
     """In eval mode, whatever the student's mode is; the mode of each layer is put back."""
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
-    with mixed_precision(encoder.device, encoder):
-        parts = [encoder(part.contiguous(memory_format=torch.channels_last)).float() for part in images.split(256)]
+    features = features_in_chunks(encoder, images)
     for module, training in modes.items():
         module.training = training
-    return torch.cat(parts)
+    return features
