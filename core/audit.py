@@ -28,6 +28,9 @@ from core.forecast.weighed_run import WeighedRun
 from core.images.load import load_images
 from core.images.sizes import usual_size
 from core.kinds.findings import Findings, SetFindings, Subject
+from core.memory import current_budget, memory_budget
+from core.memory_size import LEAST, in_words
+from core.micro_batches import features_in_chunks
 from core.report.artifacts import THREAT_MODEL, Artifact, Inputs
 from core.report.write import write_artifacts
 from core.run import Run
@@ -49,6 +52,7 @@ class AuditRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0  # where the parameters name none
     device: str = "auto"
+    memory: int | None = None  # bytes that passes of the encoder may take; None: a quarter of what is free
     encoder_name: str | None = None  # the user's name for the file, where the path is a server's
     images_name: str | None = None
     copy: str | None = None  # which copy of the encoder, where its file holds several; before the card's
@@ -77,7 +81,7 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
         AuditError: with the problem in words for the user. Cancelled: when ``run`` was asked to stop.
     """
     began, started = time.monotonic(), datetime.now(UTC)
-    with failures_explained():
+    with memory_budget(request.memory, resolve_device(request.device)), failures_explained():
         prepared = _prepared(request)
         kind, settings, subject = prepared.kind, prepared.settings, prepared.subject
         loaded, reading, device = prepared.loaded, prepared.reading, subject.encoder.device
@@ -112,7 +116,7 @@ def forecast_audit(request: AuditRequest) -> Forecast:
     Raises:
         AuditError: what :func:`run_audit` would refuse before the search, ``time_limit`` included.
     """
-    with failures_explained():
+    with memory_budget(request.memory, resolve_device(request.device)), failures_explained():
         return _forecast(request, _prepared(request))
 
 
@@ -206,7 +210,7 @@ def check_features(encoder: Encoder, images: ImageSet) -> None:
     Raises:
         AuditFailed: features that are not finite.
     """
-    if not bool(torch.isfinite(encoder(images.batch(slice(0, 64), encoder.device))).all()):
+    if not bool(torch.isfinite(features_in_chunks(encoder, images.batch(slice(0, 64), encoder.device))).all()):
         raise AuditFailed(
             "features_not_finite",
             field="encoder",
@@ -269,10 +273,19 @@ def failures_explained() -> Iterator[None]:
 
 
 def _out_of_memory(error: BaseException) -> AuditFailed:
+    budget = current_budget()
+    if budget is None:  # outside of an audit
+        action = "Use fewer images, a smaller encoder, a smaller batch, or a device with more memory."
+    else:
+        action = (
+            f"Allow the encoder's passes less than the {in_words(budget.size)} of this run: --memory "
+            f"{in_words(max(LEAST, budget.size // 2))} (WORKER_MEMORY of a service's workers). Where that does not "
+            "help, use fewer images, a smaller encoder or a device with more memory."
+        )
     return AuditFailed(
         "out_of_memory",
-        field="device",
+        field="memory",
         found=f"memory ran out ({str(error).splitlines()[0][:160] if str(error) else type(error).__name__})",
-        expected="an encoder and batches that fit",
-        action="Use a device with more memory, or a smaller batch size (see 'encoder-audit methods').",
+        expected="room for the encoder, its images and the memory budget of its passes",
+        action=action,
     )

@@ -21,6 +21,10 @@ class LiveBytes(TorchDispatchMode):
         self._now = 0
         self._seen: set[int] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip PyTorch's compiler it would have to be imported, which takes seconds
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

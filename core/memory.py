@@ -7,7 +7,6 @@ what grows with the batch: activations, gradients and copies of images. Weights,
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,16 +17,10 @@ from pathlib import Path
 import torch
 
 from core.device import is_gpu
-from core.errors import UsageError
+from core.memory_size import LEAST
 
 SHARE = 0.25
 """Of what is free when an audit starts, the budget where none is stated."""
-
-_LEAST = 2**26
-"""Bytes of the smallest budget: an image of 224 pixels in an encoder of today takes about as much."""
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]i?)?b?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,30 +34,6 @@ class Budget:
 _budget: ContextVar[Budget | None] = ContextVar("memory budget", default=None)
 
 
-def parse_size(text: str) -> int:
-    """Bytes of ``3GiB``, ``800 MB``, ``2.5G`` or a plain number.
-
-    Raises:
-        UsageError: it is not of that form, or less than 64 MiB.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    size = int(float(match[1]) * _UNITS[(match[2] or "").lower()]) if match else 0
-    if size < _LEAST:
-        raise UsageError(
-            "invalid_memory",
-            field="memory",
-            found=f"'{text}'",
-            expected="a size with its unit, at least 64MiB, such as 3GiB or 800MB",
-            action="Correct it, or leave it out: a quarter of what is free is taken then.",
-        )
-    return size
-
-
-def in_words(size: float) -> str:
-    """``size`` bytes as ``--memory`` takes them, rounded up to two figures or to whole MiB."""
-    return f"{-(-size // (2**30 / 10)) / 10:.1f}GiB" if size >= 2**30 else f"{-(-size // 2**20):.0f}MiB"
-
-
 @contextmanager
 def memory_budget(size: int | None, device: torch.device) -> Iterator[Budget]:
     """Within the block all passes keep to ``size`` bytes; None: to a quarter of what is free on ``device`` now."""
@@ -76,14 +45,19 @@ def memory_budget(size: int | None, device: torch.device) -> Iterator[Budget]:
         _budget.reset(token)
 
 
+def current_budget() -> Budget | None:
+    """The budget of the block that this is called in; None outside of any."""
+    return _budget.get()
+
+
 def budget_on(device: torch.device) -> Budget:
-    """The budget of the block that this is called in; outside of any, what the first call on ``device`` found free."""
+    """:func:`current_budget`; outside of any block, a quarter of what was free at the first call for ``device``."""
     return _budget.get() or _at_first(device)
 
 
 def default_size(device: torch.device) -> int:
     """A quarter of what is free on ``device`` now, in bytes."""
-    return max(_LEAST, int(SHARE * free_memory(device)))
+    return max(LEAST, int(SHARE * free_memory(device)))
 
 
 def free_memory(device: torch.device) -> int:

@@ -21,7 +21,8 @@ from torch.utils.checkpoint import checkpoint
 from core.device import is_gpu, mixed_precision
 from core.errors import UsageError
 from core.live_bytes import LiveBytes
-from core.memory import budget_on, in_words
+from core.memory import budget_on
+from core.memory_size import in_words
 from core.types import Encoder, Features, Images
 
 _PROBE = (2, 4)

@@ -152,6 +152,7 @@ class _Execution:
             device=self._bench.settings.worker_device,
             # An audit that was let in goes on after a worker was lost, whatever the next one measures.
             time_limit=None if audit.forecast else self._bench.settings.worker_time_limit,
+            memory=self._bench.settings.worker_memory,
             encoder_name=audit.encoder.filename if audit.encoder else None,
             images_name=audit.dataset.filename if audit.dataset else None,
         )

@@ -26,7 +26,7 @@ def failure_of(error: BaseException) -> Failure:
             "audit",
             "that the audit needs more memory than this worker has",
             "an encoder and images that fit into memory",
-            "Use fewer or smaller images, a smaller batch size, or a worker with more memory.",
+            "Use fewer images or a smaller encoder; the operator can lower WORKER_MEMORY or enlarge the worker.",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _failure("disk_full", "audit", "a full disk on the worker", "room for the files", _TRY_LATER)

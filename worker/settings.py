@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api.storage.settings import SettingsError, describe_settings_errors
 from core.errors import UsageError
 from core.forecast.words import parse_duration
+from core.memory_size import parse_size
 from core.threads import spare_threads
 
 
-def _seconds(value: object) -> object:
-    try:
-        return parse_duration(value) if isinstance(value, str) else value
-    except UsageError as error:
-        raise ValueError(f"should be {error.problem.expected}") from None
+def _read_by(parse: Callable[[str], float]) -> BeforeValidator:
+    """A field that ``parse`` reads; its refusal in the form of the others."""
+
+    def read(value: object) -> object:
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except UsageError as error:
+            raise ValueError(f"should be {error.problem.expected}") from None
+
+    return BeforeValidator(read)
 
 
 class WorkerSettings(BaseSettings):
@@ -38,9 +45,14 @@ class WorkerSettings(BaseSettings):
     cpu_threads: int | None = Field(
         default=None, ge=1, le=1024, description="threads per slot; absent: all cores but one, divided by the slots"
     )
-    worker_time_limit: Annotated[float, BeforeValidator(_seconds)] | None = Field(
+    worker_time_limit: Annotated[float, _read_by(parse_duration)] | None = Field(
         default=None,
         description="audits that are sure to take longer are refused before their search, such as 2h; absent: none is",
+    )
+    worker_memory: Annotated[int, _read_by(parse_size)] | None = Field(
+        default=None,
+        description="memory that an audit's passes of its encoder may take, such as 3GiB; absent: a quarter of what is "
+        "free when the audit starts",
     )
     worker_audits_per_process: int = Field(
         default=20,

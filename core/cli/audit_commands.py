@@ -13,7 +13,14 @@ from core.cli.answer import Format, audit_summary, print_audit_sentences, print_
 from core.cli.audit_run import place_report, run_on_console, workplace
 from core.cli.exit_codes import exit_code_for
 from core.cli.forecast_answer import dry_run as answer_dry_run
-from core.cli.request_options import build_parameters, check_output, check_report_folder, read_card, require_output
+from core.cli.request_options import (
+    build_parameters,
+    check_output,
+    check_report_folder,
+    read_card,
+    read_memory,
+    require_output,
+)
 from core.forecast.words import parse_duration
 
 if TYPE_CHECKING:
@@ -32,6 +39,15 @@ ReportFolder = Annotated[Path | None, typer.Option("--report", metavar="DIR", he
 OutputFormat = Annotated[Format, typer.Option("--format", help="What standard output carries.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Where all random choices come from.")]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda:N", help="Where to compute.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        envvar="ENCODER_AUDIT_MEMORY",
+        metavar="SIZE",
+        help="What the encoder's passes may take, such as 3GiB; otherwise a quarter of what is free.",
+    ),
+]
 MethodKey = Annotated[str | None, typer.Option("--method", help="Detection method; see 'encoder-audit methods'.")]
 Budget = Annotated[
     str | None, typer.Option("--budget", metavar="quick|standard|thorough", help="How much to spend on the search.")
@@ -60,6 +76,7 @@ def detect(
     output_format: OutputFormat = Format.TABLE,
     seed: Seed = 0,
     device: Device = "auto",
+    memory: Memory = None,
     method: MethodKey = None,
     budget: Budget = None,
     preset: Preset = None,
@@ -74,7 +91,7 @@ def detect(
     Exit status: 0 clean, 1 backdoored, 5 inconclusive; 2 failed, 3 unsupported file, 4 wrong usage.
     """
     parameters = build_parameters(preset, method, settings or [], budget=budget)
-    request = _request("detect", encoder, images, card, copy, parameters, seed, device, time_limit)
+    request = _request("detect", encoder, images, card, copy, parameters, seed, device, memory, time_limit)
     if dry_run:
         return answer_dry_run(request, output_format)
     return exit_code_for(_look(request, report, output_format, force=force).verdict)
@@ -90,6 +107,7 @@ def purify(
     output_format: OutputFormat = Format.TABLE,
     seed: Seed = 0,
     device: Device = "auto",
+    memory: Memory = None,
     method: MethodKey = None,
     budget: Budget = None,
     preset: Preset = None,
@@ -104,7 +122,7 @@ def purify(
     Exit status as for detect, for the encoder that is delivered: 0 when it is clean.
     """
     parameters = build_parameters(preset, method, settings or [], budget=budget)
-    request = _request("purify", encoder, images, card, copy, parameters, seed, device, time_limit)
+    request = _request("purify", encoder, images, card, copy, parameters, seed, device, memory, time_limit)
     if dry_run:
         return answer_dry_run(request, output_format)
     output = require_output(output)
@@ -131,6 +149,7 @@ def canary(
     output_format: OutputFormat = Format.TABLE,
     seed: Seed = 0,
     device: Device = "auto",
+    memory: Memory = None,
     method: MethodKey = None,
     budget: Budget = None,
     preset: Preset = None,
@@ -148,7 +167,7 @@ def canary(
     parameters = build_parameters(preset, method, settings or [], budget=budget)
     if steps is not None:
         parameters["canary_steps"] = steps
-    request = _request("canary", encoder, images, card, copy, parameters, seed, device, time_limit)
+    request = _request("canary", encoder, images, card, copy, parameters, seed, device, memory, time_limit)
     if dry_run:
         return answer_dry_run(request, output_format)
     outcome = _look(request, report, output_format, force=force)
@@ -168,13 +187,14 @@ def _request(
     parameters: Mapping[str, Any],
     seed: int,
     device: str,
+    memory: str | None,
     time_limit: str | None,
 ) -> AuditRequest:
     limit = None if time_limit is None else parse_duration(time_limit)
-    given = read_card(card)
+    given, size = read_card(card), read_memory(memory)
     from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
 
-    return AuditRequest(kind, encoder, images, given, parameters, seed, device, copy=copy, time_limit=limit)
+    return AuditRequest(kind, encoder, images, given, parameters, seed, device, size, copy=copy, time_limit=limit)
 
 
 def _look(request: AuditRequest, report: Path | None, output_format: Format, *, force: bool) -> AuditOutcome:

@@ -19,6 +19,7 @@ from core.cli.audit_commands import (
     Device,
     DryRun,
     Force,
+    Memory,
     OutputFormat,
     Preset,
     ReportFolder,
@@ -36,6 +37,7 @@ from core.cli.request_options import (
     check_output_folder,
     check_report_folder,
     read_card,
+    read_memory,
     require_output,
 )
 from core.errors import UsageError
@@ -83,6 +85,7 @@ def cleanse(
     settings: SetValues = None,
     seed: Seed = 0,
     device: Device = "auto",
+    memory: Memory = None,
     output_format: OutputFormat = Format.TABLE,
     time_limit: TimeLimit = None,
     dry_run: DryRun = False,
@@ -106,10 +109,12 @@ def cleanse(
     if archive:
         parameters["archive"] = True
     limit = None if time_limit is None else parse_duration(time_limit)
-    given = read_card(card)
+    given, size = read_card(card), read_memory(memory)
     from core.audit import AuditRequest  # torch takes seconds to import, and --help must not
 
-    request = AuditRequest("cleanse", encoder, dataset, given, parameters, seed, device, copy=copy, time_limit=limit)
+    request = AuditRequest(
+        "cleanse", encoder, dataset, given, parameters, seed, device, size, copy=copy, time_limit=limit
+    )
     if dry_run:
         return answer_dry_run(request, output_format)
     output = require_output(output)

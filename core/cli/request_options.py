@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UsageError
+from core.memory_size import parse_size
 
 TOP_LEVEL = ("preset", "budget", "seed", "archive")
 CONTAINERS = (".safetensors", ".pt", ".pth")
@@ -83,6 +84,15 @@ def require_output(output: Path | None) -> Path:
             action="Add --output, or --dry-run to hear what it would cost.",
         )
     return output
+
+
+def read_memory(size: str | None) -> int | None:
+    """Bytes of ``--memory``; None without it.
+
+    Raises:
+        UsageError: it is not a size.
+    """
+    return None if size is None else parse_size(size)
 
 
 def check_output(output: Path, encoder: Path, *, force: bool) -> None:

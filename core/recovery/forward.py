@@ -1,4 +1,4 @@
-"""How recovery looks at an encoder: weights frozen, bf16 where it is fast, features in fp32, within the memory budget."""
+"""How recovery looks at an encoder: weights frozen, bf16 where it is fast, features in fp32, memory in bounds."""
 
 from __future__ import annotations
 

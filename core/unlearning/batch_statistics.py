@@ -50,7 +50,7 @@ def why_statistics_stay(encoder: Encoder, images: Images, held_back: HeldBack, b
 def clean_statistics(encoder: Encoder, images: Images, batch_size: int, views: torch.Generator | None = None) -> None:
     """Set the running mean and variance of every BatchNorm layer of ``encoder`` to those of ``images`` ``[N, 3, H, W]``
     and their mirror images, averaged over batches (smaller ones where memory holds no more); with ``views``, to those
-    of random crops of them in other colours, drawn from it. In place; weights stay, and so does the mode of every layer."""
+    of random crops of them in other colours, drawn from it. In place; weights stay, and so does every layer's mode."""
     layers = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     layers = [layer for layer in layers if layer.track_running_stats]
     if not layers:

@@ -19,9 +19,21 @@ def test_threads_are_shared_among_slots_and_one_core_is_left(monkeypatch: pytest
     assert load_worker_settings().threads == 5
 
 
+def test_memory_is_a_size_with_its_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_worker_settings().worker_memory is None
+    monkeypatch.setenv("WORKER_MEMORY", "3GiB")
+    assert load_worker_settings().worker_memory == 3 * 2**30
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("WORKER_DEVICE", "tpu"), ("LEASE_SECONDS", "0"), ("WORKER_SLOTS", "x"), ("WORKER_TIME_LIMIT", "2")],
+    [
+        ("WORKER_DEVICE", "tpu"),
+        ("WORKER_MEMORY", "much"),
+        ("WORKER_TIME_LIMIT", "2"),
+        ("LEASE_SECONDS", "0"),
+        ("WORKER_SLOTS", "x"),
+    ],
 )
 def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
