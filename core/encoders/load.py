@@ -33,6 +33,7 @@ from core.encoders.placement import Mismatch, Placement, search, unrecognised
 from core.encoders.pretrained import completed
 from core.encoders.reading import ASSUMED, GIVEN, OWN, Reading, audited
 from core.encoders.sandbox import Checkpoint, open_checkpoint
+from core.encoders.timm_names import converted
 from core.errors import UnsupportedInput, UsageError
 from core.types import Encoder
 
@@ -100,9 +101,10 @@ def load_encoder(
     assumptions = list(inferred.assumptions) if inferred else []
     choice = _place(found, source, copy or alone or found.audited_copy)
     placements = choice.placements
+    assumptions += _computed(placements[0])
     notes = [*_placement_notes(placements), *source.remarks]
     encoder = _build(found, source, placements[0], name)
-    used = set(placements[0].paths.values())
+    used = {*placements[0].paths.values(), *placements[0].read}
     dropped = tuple(".".join(key) for key in shapes if key not in used) + source.left_out
     if strange := unrecognised([*dropped]):
         assumptions.append(
@@ -224,11 +226,14 @@ def _card_from_text(text: str, where: str) -> EncoderCard:
 
 def _place(card: EncoderCard, source: SourceForm, copy: str | None) -> Choice:
     def same_weights(one: Placement, other: Placement) -> bool:
-        pairs = ((source.tensors[one.paths[key]], source.tensors[path]) for key, path in other.paths.items())
-        return all(first.dtype == second.dtype and torch.equal(first, second) for first, second in pairs)
+        first, second = _weights(source, one), _weights(source, other)
+        return first.keys() == second.keys() and all(_equal(first[key], second[key]) for key in first)
 
     shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
-    found = search(shapes, shapes_of(build_backbone(card, device="meta")))
+    backbone = build_backbone(card, device="meta")
+    found = search(shapes, shapes_of(backbone))
+    if not found.placements and (translated := converted(card.architecture, source.tensors, backbone)).placements:
+        found = translated
     if found.placements:
         if found.placements[0].max_pool_removed and card.overrides.get("maxpool") != "identity":
             raise UnsupportedInput(
@@ -261,13 +266,31 @@ def _first_few(what: str, names: tuple[str, ...]) -> str:
     return f"; {len(names)} {what}: {shown}" + (", ..." if len(names) > 4 else "")
 
 
+def _computed(placement: Placement) -> list[str]:
+    if not placement.computed:
+        return []
+    names = _some_names(list(placement.computed), 4)
+    return [
+        f"Not as they stand in the file, but as timm converts published files to this size and its names: {names}. "
+        "A purified copy is written in timm's names."
+    ]
+
+
 def _placement_notes(placements: tuple[Placement, ...]) -> list[str]:
-    absent = placements[0].absent
+    absent = [name for name in placements[0].absent if name.endswith("num_batches_tracked")]
     return [f"The file lacks {len(absent)} batch counters, which do not change any feature."] if absent else []
 
 
+def _weights(source: SourceForm, placement: Placement) -> dict[str, Tensor]:
+    return {key: source.tensors[path] for key, path in placement.paths.items()} | dict(placement.computed)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(_as_float32(one), _as_float32(other))
+
+
 def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: str) -> Encoder:
-    state = {key: source.tensors[path] for key, path in placement.paths.items()}
+    state = _weights(source, placement)
     for key, tensor in state.items():
         _require_finite(key, tensor)
     backbone = build_backbone(card)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from core.errors import UnsupportedInput
 
@@ -18,7 +20,8 @@ Shape = tuple[int, ...]
 
 _HEAD = re.compile(
     r"(fcs?|heads?|head_dist|classifiers?|g|h|linear|lin|mlp|mlp_head|proj|projectors?|projection|pred|predictors?|"
-    r"prediction|prototypes|last_layer|queue\w*|logit_scale|AuxLogits|aux\d|pre_logits|"
+    r"prediction|prototypes|last_layer|queue\w*|logit_scale|AuxLogits|aux\d|pre_logits|mask_tokens?|"
+    r"decoder|decoder_\w+|"
     r"\w+_(heads?|projectors?|predictors?|prototypes|queue)|(projection|prediction|classification|contrastive)_\w+)"
 )
 _SLOW_COPY = re.compile(
@@ -26,6 +29,15 @@ _SLOW_COPY = re.compile(
     r"(momentum|target|teacher|ema)_\w+"
 )
 _TRAINING_STATE = re.compile(r"(optim\w*|optimizer\w*|scaler|sched\w*|lr_sched\w*|loss\w*|criterion|\w+_loss|queue\w*)")
+
+# What wrappers put inside names, between a network's layers (FSDP, activation checkpointing, torch.compile, DDP), and
+# how DINOv2's training writes its blocks (chunk, then number) and its gated MLP.
+_INSIDE: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?<=\.)(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod|_forward_module|module)\."), ""),
+    (re.compile(r"(?:^|(?<=\.))blocks\.\d+\.(\d+)\."), r"blocks.\1."),
+    (re.compile(r"(?<=\.mlp\.)w12(?=\.)"), "fc1"),
+    (re.compile(r"(?<=\.mlp\.)w3(?=\.)"), "fc2"),
+)
 
 # A torchvision ResNet's children put into nn.Sequential lose their names: all of them, or without the max-pool
 # (the form in which CIFAR versions of SimCLR, and BadEncoder after them, save it).
@@ -38,13 +50,17 @@ _NUMBERED_RESNETS: tuple[Mapping[str, str], ...] = (
 @dataclass(frozen=True)
 class Placement:
     """Where one encoder lies. ``paths`` maps its own names to paths in the checkpoint; ``heads`` are the names under
-    the same prefix that are not part of it; ``absent`` are batch counters that old checkpoints lack."""
+    the same prefix that are not part of it; ``absent`` are batch counters that old checkpoints lack. ``computed`` are
+    tensors of its own that the file does not hold as they are, such as position embeddings resampled to its size;
+    ``read`` is what they were computed from."""
 
     prefix: str
     paths: Mapping[str, Path]
     heads: tuple[str, ...]
     absent: tuple[str, ...] = ()
     max_pool_removed: bool = False
+    computed: Mapping[str, Tensor] = field(default_factory=dict)
+    read: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ class View:
 
 
 def views(names: Iterable[str]) -> Iterator[View]:
-    """One view per prefix that occurs, and numbered ResNets once more under their real names."""
+    """One view per prefix that occurs; numbered ResNets, and names with wrappers inside, once more under real names."""
     groups: dict[str, dict[str, str]] = {"": {}}
     for name in names:
         groups[""][name] = name
@@ -94,6 +110,19 @@ def views(names: Iterable[str]) -> Iterator[View]:
         yield View(prefix, own)
         if "0.weight" in own:
             yield from _renumbered(prefix, own)
+        yield from _unwrapped_inside(prefix, own)
+
+
+def _unwrapped_inside(prefix: str, own: Mapping[str, str]) -> Iterator[View]:
+    """The same tensors with the words of wrappers taken out of the middle of their names."""
+    renamed: dict[str, str] = {}
+    for name, full in own.items():
+        tidied = name
+        for pattern, replacement in _INSIDE:
+            tidied = pattern.sub(replacement, tidied)
+        renamed[tidied] = full
+    if len(renamed) == len(own) and renamed.keys() != own.keys():
+        yield View(prefix, renamed)
 
 
 def _renumbered(prefix: str, own: Mapping[str, str]) -> Iterator[View]:
@@ -121,7 +150,7 @@ def search(shapes: Mapping[Path, Shape], expected: Mapping[str, Shape]) -> Searc
         prefix, own = view.prefix, view.own
         if prefix and 2 * len(own) < required:
             continue  # a piece of something; also what keeps a file of countless prefixes cheap to refuse
-        mismatch = _compare(prefix, {name: shapes[by_name[full]] for name, full in own.items()}, expected)
+        mismatch = compare(prefix, {name: shapes[by_name[full]] for name, full in own.items()}, expected)
         if mismatch.total == 0:
             paths = {name: by_name[own[name]] for name in expected if name in own}
             heads = tuple(full for name, full in own.items() if name not in expected)
@@ -165,7 +194,8 @@ def unrecognised(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in strange))
 
 
-def _compare(prefix: str, own: Mapping[str, Shape], expected: Mapping[str, Shape]) -> Mismatch:
+def compare(prefix: str, own: Mapping[str, Shape], expected: Mapping[str, Shape]) -> Mismatch:
+    """How ``own``, the shapes under ``prefix``, differ from those of the network; heads and batch counters may."""
     missing = tuple(name for name in expected if name not in own and not _is_counter(name))
     unexpected = tuple(name for name in own if name not in expected and not is_head(name) and not _is_counter(name))
     reshaped = tuple(

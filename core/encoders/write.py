@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from core.encoders.card import EncoderCard
 from core.encoders.load import CARD_KEY, LoadedEncoder, SourceForm
+from core.encoders.placement import Placement
 from core.errors import AuditFailed, UsageError
 from core.types import Encoder
 
@@ -33,6 +35,8 @@ def write_encoder(loaded: LoadedEncoder, encoder: Encoder, path: Path) -> None:
         UsageError: the suffix names no container.
         AuditFailed: a weight does not fit the file's dtype.
     """
+    if loaded.source.placements[0].computed:
+        loaded = _in_its_own_names(loaded)
     tensors = _new_tensors(loaded.source, encoder)
     suffix = path.suffix.lower()
     if suffix != ".safetensors" and suffix not in _CHECKPOINT_SUFFIXES:
@@ -57,6 +61,15 @@ def write_encoder(loaded: LoadedEncoder, encoder: Encoder, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _in_its_own_names(loaded: LoadedEncoder) -> LoadedEncoder:
+    """The same as if it had come as a bare state dict of its architecture's names: some of its weights were computed
+    from the file's, and there is no way back."""
+    placement = loaded.source.placements[0]
+    weights = {key: loaded.source.tensors[path] for key, path in placement.paths.items()} | dict(placement.computed)
+    bare = Placement("", {key: (key,) for key in weights}, ())
+    return replace(loaded, source=SourceForm(False, {(key,): tensor for key, tensor in weights.items()}, (bare,)))
+
+
 def _new_tensors(source: SourceForm, encoder: Encoder) -> dict[tuple[str, ...], Tensor]:
     state = encoder.backbone.state_dict()
     tensors = dict(source.tensors)
@@ -64,7 +77,7 @@ def _new_tensors(source: SourceForm, encoder: Encoder) -> dict[tuple[str, ...], 
         for key, path in placement.paths.items():
             old = source.tensors[path]
             new = state[key].detach().to("cpu", old.dtype)
-            if new.is_floating_point() and not bool(torch.isfinite(new).all()):
+            if new.is_floating_point() and not bool(torch.isfinite(new.float()).all()):
                 raise AuditFailed(
                     "weights_do_not_fit",
                     field="encoder",
