@@ -1,6 +1,6 @@
 """What can be said about uploaded images without decoding one: the form by the content, and whether the file is whole.
 
-The forms are those that ``core.images.forms`` opens; an npz is a zip as far as can be seen from here.
+The forms are those that ``core.images.forms`` opens; an npz, and a zip of sets, is a zip as far as can be seen from here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from typing import NoReturn, Protocol
 from api.errors import input_problem
 from api.quarantine import ArrivedFile
 
-EXPECTED_IMAGES = "a complete zip, tar (plain, gzip, bzip2 or xz), Parquet or npz file of images"
+EXPECTED_IMAGES = (
+    "a complete zip or tar (plain, gzip, bzip2 or xz) of images, a Parquet or Arrow file, or an array of images (npz, "
+    "npy, idx, CIFAR's pickle)"
+)
 _AGAIN = "Upload the file again; the copy you have may be incomplete."
 _BLOCK = 512
 _LONGEST_START = 2**20  # a block of bzip2 holds up to 900 kB and is unpacked as a whole
 _XZ_MEMORY = 256 * 2**20
 _EMPTY_ZIP = b"PK\x05\x06"
+_IDX_TYPES = (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)
 _PARQUET, _ENCRYPTED_PARQUET = b"PAR1", b"PARE"
 
 
@@ -39,6 +43,10 @@ class ImageForm(Enum):
     XZ = "application/x-xz"
     ZSTANDARD = "application/zstd"
     PARQUET = "application/vnd.apache.parquet"
+    ARROW = "application/vnd.apache.arrow.stream"
+    ARRAY = "application/x-npy"
+    IDX = "application/x-idx"
+    PICKLE = "application/x-pickle"
 
 
 _BEGINNINGS: Mapping[bytes, ImageForm] = MappingProxyType(
@@ -51,8 +59,16 @@ _BEGINNINGS: Mapping[bytes, ImageForm] = MappingProxyType(
         b"\x28\xb5\x2f\xfd": ImageForm.ZSTANDARD,
         _PARQUET: ImageForm.PARQUET,
         _ENCRYPTED_PARQUET: ImageForm.PARQUET,
+        b"ARROW1\0\0": ImageForm.ARROW,
+        b"\xff\xff\xff\xff": ImageForm.ARROW,
+        b"\x93NUMPY": ImageForm.ARRAY,
+        **{bytes((0, 0, kind, axes)): ImageForm.IDX for kind in _IDX_TYPES for axes in range(1, 9)},
+        **{bytes((0x80, protocol, first)): ImageForm.PICKLE for protocol in range(2, 6) for first in b"}](c\x95"},
+        **dict.fromkeys((b"(dp", b"}q\0", b"}q\1"), ImageForm.PICKLE),
     }
 )
+_ARRAYS = (ImageForm.ARROW, ImageForm.ARRAY, ImageForm.IDX, ImageForm.PICKLE)
+"""Of these no more can be seen than how they begin: the worker, which opens them, says what is wrong."""
 
 
 class _Decompressor(Protocol):
@@ -61,11 +77,13 @@ class _Decompressor(Protocol):
 
 def form_of(path: Path) -> ImageForm | None:
     """The form of the file at ``path``, by how it begins; None: none of ours."""
-    start = _read(path, 0, _BLOCK)
-    for beginning, form in _BEGINNINGS.items():
-        if start.startswith(beginning):
-            return form
-    return ImageForm.TAR if _begins_tar(start) else None
+    return _form_by(_read(path, 0, _BLOCK))
+
+
+def _form_by(start: bytes) -> ImageForm | None:
+    if _begins_tar(start):
+        return ImageForm.TAR
+    return next((form for beginning, form in _BEGINNINGS.items() if start.startswith(beginning)), None)
 
 
 def check_images(file: ArrivedFile) -> None:
@@ -81,10 +99,10 @@ def check_images(file: ArrivedFile) -> None:
         _check_tar(file)
     elif form is ImageForm.PARQUET:
         _check_parquet(file)
-    elif form is not None:
-        _check_compressed_tar(file, form)
-    else:
-        _refuse("not_an_archive", "The file is neither zip, tar, Parquet nor npz.", "Send the images in one of these.")
+    elif form is None:
+        _refuse("not_an_archive", "The file is none of the forms that are read.", "Send the images in one of these.")
+    elif form not in _ARRAYS:
+        _check_compressed(file, form)
 
 
 def _check_zip(file: ArrivedFile) -> None:
@@ -101,12 +119,16 @@ def _check_tar(file: ArrivedFile) -> None:
         _refuse("truncated_archive", "The tar archive has no end: it is incomplete.", _AGAIN)
 
 
-def _check_compressed_tar(file: ArrivedFile, form: ImageForm) -> None:
+def _check_compressed(file: ArrivedFile, form: ImageForm) -> None:
     unpacked = _unpacked_start(_read(file.path, 0, _LONGEST_START), form)
+    inner = _form_by(unpacked)
+    if inner in _ARRAYS:
+        return
     if len(unpacked) < _BLOCK:
         _refuse("truncated_archive", "The compressed file is damaged or incomplete at its beginning.", _AGAIN)
-    if not _begins_tar(unpacked):
-        _refuse("not_an_archive", "The compressed file holds no tar archive.", "Put the images into a zip or tar.")
+    if inner is not ImageForm.TAR:
+        detail = "The compressed file holds neither a tar archive nor an array of images."
+        _refuse("not_an_archive", detail, "Put the images into a zip or tar.")
     _check_not_empty(unpacked)
 
 

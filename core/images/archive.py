@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, Protocol
 
 from core.errors import UnsupportedInput
@@ -12,10 +12,11 @@ from core.types import RejectedImage
 MAX_MEMBERS = 500_000
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_TOTAL_BYTES = 32 * 2**30
+PIECE = 2**20  # bytes at a time
 MAX_RATIO = 100  # images hardly compress; a plain bitmap of one colour may, hence the floors below
 RATIO_FLOOR_BYTES = 2**20
 TOTAL_RATIO_FLOOR_BYTES = 64 * RATIO_FLOOR_BYTES
-FORMS = "a folder, zip, tar, parquet or npz of images"
+FORMS = "a folder, zip or tar of images, a Parquet or Arrow file, or an array of them (npz, npy, idx, CIFAR's pickle)"
 
 
 class Members(Protocol):
@@ -24,6 +25,11 @@ class Members(Protocol):
 
     @property
     def rejected(self) -> Sequence[RejectedImage]: ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """How they are read, where that had to be decided."""
+        ...
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -34,6 +40,18 @@ class Members(Protocol):
 
         Raises:
             UnreadableMember: it is damaged or too large.
+        """
+        ...
+
+
+class Archive(Members, Protocol):
+    """Files that may be sets of images themselves."""
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The bytes of one file, of whatever size, piece by piece.
+
+        Raises:
+            UnreadableMember: it is damaged.
         """
         ...
 

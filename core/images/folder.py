@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from core.images.archive import MAX_MEMBER_BYTES, TOO_LARGE, UnreadableMember
+from core.images.archive import MAX_MEMBER_BYTES, PIECE, TOO_LARGE, UnreadableMember
 from core.types import RejectedImage
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "icon\r", "icon\\r"})
@@ -15,6 +16,7 @@ class FolderMembers:
     """The files under ``root``, at any depth; links to folders are not followed."""
 
     rejected: tuple[RejectedImage, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -23,6 +25,21 @@ class FolderMembers:
         """Paths below the root with forward slashes, sorted."""
         found = (Path(folder, file) for folder, _, files in os.walk(self._root) for file in files)
         return sorted(path.relative_to(self._root).as_posix() for path in found)
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The bytes of one file, of whatever size, piece by piece.
+
+        Raises:
+            UnreadableMember: it cannot be read.
+        """
+        try:
+            if not (self._root / name).is_file():
+                raise UnreadableMember("not a regular file")
+            with (self._root / name).open("rb") as file:
+                while piece := file.read(PIECE):
+                    yield piece
+        except OSError as failure:
+            raise UnreadableMember(failure.strerror or "cannot be read") from failure
 
     def read(self, name: str) -> bytes:
         """The bytes of one file.

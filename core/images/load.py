@@ -21,8 +21,7 @@ from core.images.archive import FORMS, Members, UnreadableMember, broken
 from core.images.decode import FORMATS, NOT_AN_IMAGE, NotAnImage, UnusableImage, decode
 from core.images.depth import Depth
 from core.images.folder import is_system_file
-from core.images.forms import open_file
-from core.images.shards import open_folder
+from core.images.shards import open_archive, open_folder
 from core.types import ImageSet, RejectedImage
 
 MAX_PIXEL_BYTES = 24 * 2**30
@@ -68,7 +67,7 @@ def open_members(path: Path) -> Iterator[Members]:
         with open_folder(path) as members:
             yield members
     elif path.is_file():
-        with open_file(path) as members:
+        with open_archive(path) as members:
             yield members
     else:
         raise UsageError(
@@ -118,7 +117,7 @@ def read_images(members: Members, names: Sequence[str], image_size: tuple[int, i
                 pixels[index] = _decoded_before(members, name, image_size, depth)
     kept = torch.from_numpy(pixels[: len(used)])
     digest, repeated = _digest(used, pixels)
-    notes = (*depth.notes(), *_notes_of_repeated(len(used), repeated))
+    notes = (*members.notes, *depth.notes(), *_notes_of_repeated(len(used), repeated))
     return ImageSet(kept, tuple(used), digest, tuple(rejected), repeated, notes)
 
 

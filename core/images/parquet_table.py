@@ -6,15 +6,17 @@ Row 7 has the name ``row-00000007``. Needs pyarrow, the extra ``parquet``.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from core.errors import UsageError
 from core.images.archive import (
@@ -38,7 +40,7 @@ _ROWS_AT_A_TIME = 16  # rows may share one large value of a dictionary, which ta
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """``leaf`` is where the bytes are: the column itself, or its field."""
 
     name: str
@@ -49,8 +51,9 @@ class ParquetMembers:
     """The rows of an opened, checked Parquet file."""
 
     rejected: tuple[RejectedImage, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def __init__(self, table: Any, column: _Column) -> None:
+    def __init__(self, table: Any, column: Column) -> None:
         self._table = table
         self._column = column
         metadata = table.metadata
@@ -78,18 +81,10 @@ class ParquetMembers:
             raise UnreadableMember(DAMAGED)
         try:
             self._go_to(row, group)
-            value = self._batch.column(0)[row - self._first]
-            if self._column.leaf != self._column.name and value.is_valid:
-                value = value["bytes"]
-            data = value.as_buffer() if value.is_valid else None
-        except _faults() as failure:
+            return image_bytes(self._batch.column(0)[row - self._first], self._column)
+        except faults() as failure:
             self._damaged[group], self._group = row, -1
             raise UnreadableMember(DAMAGED) from failure
-        if data is None:
-            raise UnreadableMember("no image file in this row")
-        if data.size > MAX_MEMBER_BYTES:
-            raise UnreadableMember(TOO_LARGE)
-        return bytes(data.to_pybytes())
 
     def write_rows(self, names: Sequence[str], path: Path) -> None:
         """The rows ``names`` with all their columns as a Parquet file at ``path``, in the order of this one.
@@ -101,7 +96,7 @@ class ParquetMembers:
 
         wanted = {self._rows[name] for name in names}
         try:
-            with _parquet_library().ParquetWriter(path, self._table.schema_arrow) as writer:
+            with pyarrow_module("pyarrow.parquet").ParquetWriter(path, self._table.schema_arrow) as writer:
                 row = 0
                 for group in range(len(self._ends)):
                     kept = []
@@ -110,7 +105,7 @@ class ParquetMembers:
                         kept.append(batch.filter(mask))
                         row += batch.num_rows
                     writer.write_table(pa.Table.from_batches(kept, self._table.schema_arrow))
-        except _faults() as failure:
+        except faults() as failure:
             raise UnreadableMember(DAMAGED) from failure
 
     def _go_to(self, row: int, group: int) -> None:
@@ -127,40 +122,40 @@ class ParquetMembers:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[ParquetMembers]:
-    """The Parquet file at ``path``, after its footer has been checked.
+def open_parquet(file: BinaryIO) -> Iterator[ParquetMembers]:
+    """The Parquet file ``file``, after its footer has been checked.
 
     Raises:
         UsageError: ``missing_extra`` without pyarrow.
         UnsupportedInput: ``truncated_archive``, ``zip_bomb``, or ``no_image_data`` or ``ambiguous_image_data`` where
             not exactly one column can be images.
     """
-    _check_footer(path)
-    parquet = _parquet_library()
+    _check_footer(file)
+    parquet = pyarrow_module("pyarrow.parquet")
     with ExitStack() as stack:
         try:
-            table = stack.enter_context(parquet.ParquetFile(path, pre_buffer=False))
-            column = _choose(table.schema_arrow)
+            table = stack.enter_context(parquet.ParquetFile(file, pre_buffer=False))
+            column = choose_column(table.schema_arrow, "a Parquet file")
             check_count(table.metadata.num_rows)
             _check_size(table.metadata, column)
             rows = ParquetMembers(table, column)
-        except _faults() as failure:
+        except faults() as failure:
             broken(f"a damaged Parquet file ({shown(str(failure))})", "Parquet file")
         yield rows
 
 
-def _check_footer(path: Path) -> None:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 8))
-        length, end = int.from_bytes(file.read(4), "little"), file.read(4)
+def _check_footer(file: BinaryIO) -> None:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 8))
+    length, end = int.from_bytes(file.read(4), "little"), file.read(4)
+    file.seek(0)
     if end != MAGIC or length + 12 > size:
         broken("a Parquet file without its end", "Parquet file")
     if length > _LONGEST_FOOTER:
         bomb(f"a Parquet footer of {length} bytes", f"at most {_LONGEST_FOOTER}")
 
 
-def _check_size(metadata: Any, column: _Column) -> None:
+def _check_size(metadata: Any, column: Column) -> None:
     packed = unpacked = rows = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
@@ -177,8 +172,28 @@ def _check_size(metadata: Any, column: _Column) -> None:
     check_total(unpacked, packed)
 
 
-def _choose(schema: Any) -> _Column:
-    """The column of images: the only one with bytes, or the only one of those that Hugging Face calls an image."""
+def image_bytes(value: Any, column: Column) -> bytes:
+    """The image file in one row's value of ``column``.
+
+    Raises:
+        UnreadableMember: there is none, or it is too large.
+    """
+    if column.leaf != column.name and value.is_valid:
+        value = value["bytes"]
+    data = value.as_buffer() if value.is_valid else None
+    if data is None:
+        raise UnreadableMember("no image file in this row")
+    if data.size > MAX_MEMBER_BYTES:
+        raise UnreadableMember(TOO_LARGE)
+    return bytes(data.to_pybytes())
+
+
+def choose_column(schema: Any, form: str) -> Column:
+    """The column of images: the only one with bytes, or the only one of those that Hugging Face calls an image.
+
+    Raises:
+        UnsupportedInput: ``no_image_data`` or ``ambiguous_image_data``; ``form`` is what it was looked for in.
+    """
     binary = [found for field in schema if (found := _as_images(field)) is not None]
     declared = _declared_images(schema.metadata or {})
     columns = binary if len(binary) == 1 else [column for column in binary if column.name in declared] or binary
@@ -194,22 +209,22 @@ def _choose(schema: Any) -> _Column:
         )
     refuse(
         "no_image_data",
-        f"a Parquet file with the columns {fields or '(none)'}",
+        f"{form} with the columns {fields or '(none)'}",
         "one column of image files: binary, or a struct with the binary field 'bytes'",
         "Write the image files' bytes into a column.",
     )
 
 
-def _as_images(field: Any) -> _Column | None:
+def _as_images(field: Any) -> Column | None:
     from pyarrow import types
 
     def is_bytes(kind: Any) -> bool:
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
     if is_bytes(field.type):
-        return _Column(field.name, field.name)
+        return Column(field.name, field.name)
     if types.is_struct(field.type) and any(child.name == "bytes" and is_bytes(child.type) for child in field.type):
-        return _Column(field.name, f"{field.name}.bytes")
+        return Column(field.name, f"{field.name}.bytes")
     return None
 
 
@@ -221,22 +236,27 @@ def _declared_images(metadata: dict[bytes, bytes]) -> set[str]:
         return set()
 
 
-def _parquet_library() -> Any:
+def pyarrow_module(name: str) -> Any:
+    """pyarrow, or one of its modules.
+
+    Raises:
+        UsageError: ``missing_extra``.
+    """
     try:
-        from pyarrow import parquet
+        importlib.import_module("pyarrow")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise UsageError(
             "missing_extra",
             field="images",
-            found="a Parquet file, and no package 'pyarrow' to read it",
+            found="a Parquet or Arrow file, and no package 'pyarrow' to read it",
             expected="the package of the extra 'parquet'",
             action="Install it: pip install 'encoder-audit[parquet]'; or give the images as a zip or tar.",
         ) from error
-    return parquet
 
 
-def _faults() -> tuple[type[Exception], ...]:
+def faults() -> tuple[type[Exception], ...]:
     """What pyarrow raises on a damaged file; StopIteration, where a row group has fewer rows than it says."""
     from pyarrow import ArrowException
 
-    return (ArrowException, OSError, ValueError, StopIteration)
+    return (ArrowException, OSError, ValueError, IndexError, StopIteration, struct.error)

@@ -1,4 +1,4 @@
-"""Pictures in formats that are not read here, known by how they begin: what they are and how to convert them."""
+"""Pictures and sets in formats that are not read here, known by how they begin: what they are, how to convert them."""
 
 from __future__ import annotations
 
@@ -50,6 +50,31 @@ def named_stranger(data: bytes) -> str | None:
     if head.startswith(b"<svg") or (head.startswith(b"<?xml") and b"<svg" in head):
         return _sentence("SVG", "convert it: rsvg-convert FILE -o FILE.png")
     return None
+
+
+_NUMPY = "python -c \"import numpy; {line}; numpy.save('images.npy', x)\""
+_SETS: tuple[tuple[int, bytes, str, str], ...] = (
+    (
+        *(0, b"MATLAB 5.0", "a MATLAB file"),
+        _NUMPY.format(line="import scipy.io; x = scipy.io.loadmat('FILE')['X'].transpose(3, 0, 1, 2)")
+        + " (SVHN's order of axes)",
+    ),
+    (0, b"\x89HDF\r\n", "an HDF5 file", _NUMPY.format(line="import h5py; x = h5py.File('FILE')['KEY'][:]")),
+    (0, b"7z\xbc\xaf", "a 7z archive", "7z x FILE -oFOLDER, and give the folder."),
+    (0, b"Rar!", "a RAR archive", "unrar x FILE FOLDER/, and give the folder."),
+)
+
+
+def stranger_for_a_set(start: bytes) -> tuple[str, str]:
+    """What a file is that begins with ``start`` and is no set of images, and what to do."""
+    if not start:
+        return "an empty file", "Give the file that holds the images."
+    for position, beginning, what, action in _SETS:
+        if start[position : position + len(beginning)] == beginning:
+            return what, f"Convert it: {action}"
+    if start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")) or named_stranger(start):
+        return "one picture", "Give the folder that it is in, or put many of them into a zip or tar."
+    return "a file that is none of these", "Put the images into a zip or tar."
 
 
 def _sentence(what: str, action: str) -> str:

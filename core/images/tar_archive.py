@@ -1,4 +1,4 @@
-"""Reading the members of a tar from anybody, plain or compressed: checked first, read one by one, never extracted.
+"""Reading the members of a tar from anybody, checked first, read one by one, never extracted.
 
 A tar may be a WebDataset shard. There the files of one sample have one name up to the first dot: ``cat/0001.jpg``,
 ``cat/0001.json``, ``cat/0001.cls``. What stands beside an image in this way is passed over.
@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from core.images.archive import (
     DAMAGED,
-    FORMS,
     MAX_MEMBER_BYTES,
+    PIECE,
     TOO_LARGE,
     UnreadableMember,
     check_total,
     odd_name,
-    refuse,
 )
 from core.images.decode import has_image_suffix
 from core.images.tar_headers import BLOCK, TarEntry, is_header, read_entries
-from core.images.unpack import Compression, unpacked
 
 
 class TarMembers:
@@ -33,6 +29,7 @@ class TarMembers:
     def __init__(self, file: BinaryIO, entries: list[TarEntry]) -> None:
         self._file = file
         odd = {entry.name: odd_name(entry.name) for entry in entries}
+        self.notes: tuple[str, ...] = ()
         self.rejected = tuple(sorted(filter(None, odd.values()), key=lambda image: image.name))
         entries = [entry for entry in entries if odd[entry.name] is None]
         images = {_sample(entry.name) for entry in entries if has_image_suffix(entry.name)}
@@ -50,6 +47,20 @@ class TarMembers:
         """What stands beside the image ``name`` and is no name of its own here: the rest of its sample."""
         return [entry.name for entry in self._beside.get(_sample(name), [])]
 
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The bytes of one member, of whatever size, piece by piece.
+
+        Raises:
+            UnreadableMember: it is damaged.
+        """
+        entry = self._entries[name]
+        for at in range(0, entry.size, PIECE):
+            self._file.seek(entry.offset + at)
+            piece = self._file.read(min(PIECE, entry.size - at))
+            if len(piece) < min(PIECE, entry.size - at):
+                raise UnreadableMember(DAMAGED)
+            yield piece
+
     def read(self, name: str) -> bytes:
         """The bytes of one member.
 
@@ -66,35 +77,21 @@ class TarMembers:
         return data
 
 
-@contextmanager
-def open_tar(path: Path, compression: Compression | None) -> Iterator[TarMembers]:
-    """The tar at ``path``, after all its headers have been checked.
+def open_tar(file: BinaryIO) -> TarMembers:
+    """The tar in ``file``, not compressed, after all its headers have been checked.
 
     Raises:
-        UnsupportedInput: ``not_an_archive`` where something else than a tar is compressed, ``truncated_archive``,
-            ``zip_bomb``, ``unsafe_archive`` or ``unsupported_compression``.
-        AuditFailed: ``disk_full`` while unpacking.
+        UnsupportedInput: ``truncated_archive``, ``zip_bomb`` or ``unsafe_archive``.
     """
-    if compression is None:
-        with path.open("rb") as file:
-            yield _members(file)
-    else:
-        with unpacked(path, compression) as file:
-            if not is_tar(file.read(BLOCK)):
-                refuse("not_an_archive", "a compressed file that is no tar", FORMS, "Put the images into a zip or tar.")
-            yield _members(file)
+    length = file.seek(0, os.SEEK_END)
+    entries = read_entries(file, length)
+    check_total(sum(entry.size for entry in entries), length)
+    return TarMembers(file, entries)
 
 
 def is_tar(start: bytes) -> bool:
     """Whether a file with these first 512 bytes is a tar; one without members begins with its end, zeros."""
     return is_header(start) or (len(start) == BLOCK and not any(start))
-
-
-def _members(file: BinaryIO) -> TarMembers:
-    length = file.seek(0, os.SEEK_END)
-    entries = read_entries(file, length)
-    check_total(sum(entry.size for entry in entries), length)
-    return TarMembers(file, entries)
 
 
 def _sample(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Unpacking a compressed tar into a file without a name, so that its members can be read in any order.
+"""Unpacking a compressed file into one without a name, so that it can be read in any order.
 
 The file is gone with its handle, however the process ends. It lies beside the archive, or, where that folder cannot be
 written, where temporary files go (``TMPDIR``).
@@ -11,6 +11,7 @@ import errno
 import gzip
 import importlib
 import lzma
+import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -54,21 +55,38 @@ def compression_of(head: bytes) -> Compression | None:
 
 
 @contextmanager
-def unpacked(path: Path, compression: Compression) -> Iterator[BinaryIO]:
-    """The content of ``path`` as a seekable file, at its beginning.
+def unpacked(file: BinaryIO, compression: Compression, *, beside: Path) -> Iterator[BinaryIO]:
+    """The content of ``file`` as a seekable file, at its beginning; in the folder ``beside``, or with temporary files.
 
     Raises:
         UnsupportedInput: ``truncated_archive`` or ``zip_bomb``; ``unsupported_compression`` for zstandard where this
             Python (before 3.14) has none.
         AuditFailed: ``disk_full``.
     """
-    packed = path.stat().st_size
-    with path.open("rb") as file, _file_without_name(path.parent) as output:
+    packed = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    with _file_without_name(beside) as output:
         total = 0
         for chunk in _damage_told(_chunks(file, compression)):
             total += len(chunk)
             check_total(total, packed)
             _write(output, chunk)
+        output.flush()
+        output.seek(0)
+        yield output
+
+
+@contextmanager
+def spooled(pieces: Iterator[bytes], *, beside: Path) -> Iterator[BinaryIO]:
+    """``pieces`` as a seekable file, at its beginning, in the same place as :func:`unpacked` has its own.
+
+    Raises:
+        AuditFailed: ``disk_full``.
+    """
+    with _file_without_name(beside) as output:
+        for piece in pieces:
+            _write(output, piece)
+        output.flush()
         output.seek(0)
         yield output
 
@@ -124,11 +142,11 @@ def _damage_told(chunks: Iterator[bytes]) -> Iterator[bytes]:
         try:
             chunk = next(chunks, None)
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as failure:
-            broken(f"a damaged or cut-off compressed file ({failure})", "tar")
+            broken(f"a damaged or cut-off compressed file ({failure})", "file")
         except Exception as failure:
             if type(failure).__name__ != "ZstdError":  # a class that this Python may not have
                 raise
-            broken(f"a damaged or cut-off compressed file ({failure})", "tar")
+            broken(f"a damaged or cut-off compressed file ({failure})", "file")
         if chunk is None:
             return
         yield chunk

@@ -15,6 +15,7 @@ from core.images.archive import (
     DAMAGED,
     MAX_MEMBER_BYTES,
     MAX_RATIO,
+    PIECE,
     RATIO_FLOOR_BYTES,
     TOO_LARGE,
     UnreadableMember,
@@ -43,6 +44,7 @@ class ZipMembers:
         plain = [entry for entry in entries if odd[entry.orig_filename] is None]
         check_names_differ([entry.filename for entry in plain])
         self._entries = {entry.filename: entry for entry in plain}
+        self.notes: tuple[str, ...] = ()
         self.rejected = tuple(sorted(filter(None, odd.values()), key=lambda image: image.name))
 
     def names(self) -> list[str]:
@@ -65,6 +67,16 @@ class ZipMembers:
         with damage_named(), self.open(name) as member:
             # One byte more than declared shows a lie; the library stops at the declared size and checks the CRC.
             return member.read(size + 1)
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The bytes of one member, of whatever size, piece by piece.
+
+        Raises:
+            UnreadableMember: it is damaged.
+        """
+        with damage_named(), self.open(name) as member:
+            while piece := member.read(PIECE):
+                yield piece
 
     def open(self, name: str) -> IO[bytes]:
         """One member as a stream, of whatever size; read it inside :func:`damage_named`."""

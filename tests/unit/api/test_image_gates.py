@@ -6,6 +6,7 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import pickle
 import sys
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from api.errors import RequestProblem
 from api.image_gates import ImageForm, check_images, form_of
 from api.quarantine import ArrivedFile
 from core.images.load import load_images
-from tests.unit.images.pictures import SIZE, picture, tarred, zipped
+from tests.unit.images.pictures import SIZE, idx, npy, picture, pixels, tarred, zipped
 
 FILES = {f"{i}.png": picture(i) for i in range(5)}
+ARRAY = np.stack([pixels(i) for i in range(5)])
 
 
 def arrived(path: Path) -> ArrivedFile:
@@ -48,11 +50,16 @@ def npz(path: Path) -> Path:
         (ImageForm.ZIP, lambda path: zipped(path, FILES)),
         (ImageForm.ZIP, npz),
         (ImageForm.TAR, lambda path: tarred(path, FILES)),
+        (ImageForm.ARRAY, lambda path: written(path, npy(ARRAY))),
+        (ImageForm.IDX, lambda path: written(path, idx(ARRAY[..., 0]))),
+        (ImageForm.GZIP, lambda path: written(path, gzip.compress(idx(ARRAY[..., 0])))),
+        (ImageForm.PICKLE, lambda path: written(path, pickle.dumps({"data": ARRAY}, 4))),
+        (ImageForm.GZIP, lambda path: tarred(path, {"batches/data_batch_1": pickle.dumps({"data": ARRAY}, 2)}, "w:gz")),
         (ImageForm.GZIP, lambda path: tarred(path, FILES, "w:gz")),
         (ImageForm.BZIP2, lambda path: tarred(path, FILES, "w:bz2")),
         (ImageForm.XZ, lambda path: tarred(path, FILES, "w:xz")),
     ],
-    ids=["zip", "npz", "tar", "tar.gz", "tar.bz2", "tar.xz"],
+    ids=["zip", "npz", "tar", "npy", "idx", "idx.gz", "pickle", "cifar.tar.gz", "tar.gz", "tar.bz2", "tar.xz"],
 )
 def test_what_core_opens_passes_under_any_name(tmp_path: Path, form: ImageForm, write: object) -> None:
     path = write(tmp_path / "images")  # type: ignore[operator]
@@ -66,6 +73,17 @@ def test_a_parquet_file_passes(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image": list(FILES.values())}), tmp_path / "images")
     assert form_of(tmp_path / "images") is ImageForm.PARQUET
     check_images(arrived(tmp_path / "images"))
+
+
+def test_an_arrow_file_passes(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", exc_type=ImportError)
+    table = pa.table({"image": list(FILES.values())})
+    for name, new in (("stream", pa.ipc.new_stream), ("file", pa.ipc.new_file)):
+        with new(tmp_path / name, table.schema) as writer:
+            writer.write_table(table)
+        assert form_of(tmp_path / name) is ImageForm.ARROW
+        check_images(arrived(tmp_path / name))
+        assert len(load_images(tmp_path / name, SIZE, minimum=5)) == 5
 
 
 def test_a_block_of_bzip2_that_hardly_compresses_is_seen_whole(tmp_path: Path) -> None:
@@ -105,7 +123,7 @@ def test_compressed_files_that_are_no_tar(tmp_path: Path, compress: object) -> N
     packed = compress(picture() * 3)  # type: ignore[operator]
     assert refusal(written(tmp_path / "x", packed)) == (
         "not_an_archive",
-        "The compressed file holds no tar archive.",
+        "The compressed file holds neither a tar archive nor an array of images.",
     )
 
 

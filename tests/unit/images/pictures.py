@@ -27,6 +27,18 @@ def picture(seed: int = 0, size: tuple[int, int] = SIZE) -> bytes:
     return buffer.getvalue()
 
 
+def npy(array: NDArray[np.generic]) -> bytes:
+    """An npy file of ``array``."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    """An idx file of bytes, as MNIST's are."""
+    return bytes((0, 0, 8, array.ndim)) + b"".join(side.to_bytes(4, "big") for side in array.shape) + array.tobytes()
+
+
 def class_files() -> dict[str, bytes]:
     """Four images in each of three class folders."""
     return {f"{name}/{i}.png": picture(i) for name in ("dog", "cat", "ant") for i in range(4)}

@@ -89,8 +89,8 @@ def test_two_arrays_of_images_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [array().astype(np.float32), array()[..., :1], array()[0], np.array([{"a": 1}], dtype=object)],
-    ids=["floats", "grey", "one image", "pickled objects"],
+    [array().astype(np.complex64), array()[..., :2], array()[0], np.array([{"a": 1}], dtype=object)],
+    ids=["complex", "two channels", "one image", "pickled objects"],
 )
 def test_an_array_that_is_no_images_is_named(tmp_path: Path, other: NDArray[np.generic]) -> None:
     code, found = refusal(saved(tmp_path / "x.npz", features=other))
