@@ -1,6 +1,6 @@
 """What can be said about uploaded images without decoding one: the form by the content, and whether the file is whole.
 
-The forms are those that ``core.images.forms`` opens; an npz, and a zip of sets, is a zip as far as can be seen from here.
+The forms are those that ``core.images.forms`` opens; an npz, and a zip of sets, is a zip as far as one sees here.
 """
 
 from __future__ import annotations
