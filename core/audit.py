@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from core.allocator import kept_memory
 from core.catalog import AuditKind, Settings, budgets_of, find_kind, read_parameters
 from core.device import resolve_device
 from core.encoders.first_statistics import why_other_pixels
@@ -80,33 +81,37 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     Raises:
         AuditError: with the problem in words for the user. Cancelled: when ``run`` was asked to stop.
     """
+    with kept_memory(), memory_budget(request.memory, resolve_device(request.device)), failures_explained():
+        return _run(request, output, run)  # in a frame of its own, so that all it holds can go back to the system
+
+
+def _run(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     began, started = time.monotonic(), datetime.now(UTC)
-    with memory_budget(request.memory, resolve_device(request.device)), failures_explained():
-        prepared = _prepared(request)
-        kind, settings, subject = prepared.kind, prepared.settings, prepared.subject
-        loaded, reading, device = prepared.loaded, prepared.reading, subject.encoder.device
-        forecast = _forecast(request, prepared)
-        clock = StageClock(run)
-        findings = kind.run(subject, settings, WeighedRun(clock, forecast.stage_seconds))
-        check_findings(findings)
-        inputs = Inputs(
-            kind=kind.key,
-            subject=subject,
-            loaded=loaded,
-            reading=reading,
-            encoder_path=request.encoder,
-            container=request.container,
-            encoder_name=request.encoder_name,
-            images_path=request.images,
-            images_name=request.images_name or request.images.name,
-            chosen=settings.chosen,
-            values=settings.values,
-            device=device,
-            started=started,
-            began=began,
-            stages=clock.times,
-        )
-        report, artifacts = write_artifacts(findings, inputs, output, run)
+    prepared = _prepared(request)
+    kind, settings, subject = prepared.kind, prepared.settings, prepared.subject
+    loaded, reading, device = prepared.loaded, prepared.reading, subject.encoder.device
+    forecast = _forecast(request, prepared)
+    clock = StageClock(run)
+    findings = kind.run(subject, settings, WeighedRun(clock, forecast.stage_seconds))
+    check_findings(findings)
+    inputs = Inputs(
+        kind=kind.key,
+        subject=subject,
+        loaded=loaded,
+        reading=reading,
+        encoder_path=request.encoder,
+        container=request.container,
+        encoder_name=request.encoder_name,
+        images_path=request.images,
+        images_name=request.images_name or request.images.name,
+        chosen=settings.chosen,
+        values=settings.values,
+        device=device,
+        started=started,
+        began=began,
+        stages=clock.times,
+    )
+    report, artifacts = write_artifacts(findings, inputs, output, run)
     return AuditOutcome(findings.verdict, findings.score, findings.threshold, report.to_json(), artifacts)
 
 
