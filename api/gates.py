@@ -45,6 +45,18 @@ def _check_encoder(file: ArrivedFile) -> None:
             raise _refusal("truncated_checkpoint", "The checkpoint is a zip file without its end.", _AGAIN)
     elif start[0] == _PICKLE_PROTOCOL and len(start) > 1 and start[1] in range(2, 6):
         return  # an old PyTorch checkpoint; the worker opens it with everything but tensors forbidden
+    elif start.startswith(b"version https://"):
+        raise _refusal(
+            "not_an_encoder",
+            "The file is a Git LFS pointer of a few lines, not the weights it stands for.",
+            "In the cloned repository run 'git lfs pull', then send the file; or download the file itself.",
+        )
+    elif start.lstrip()[:1] == b"<":
+        raise _refusal(
+            "not_an_encoder",
+            "The file is an HTML page or an XML answer of a server, not the weights.",
+            "Download the file itself, by the site's raw or download link, and send that.",
+        )
     else:
         _check_safetensors(file, start)
 

@@ -13,12 +13,15 @@ import json
 import os
 import resource
 import sys
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from core.encoders.arrays import read_arrays
 from core.encoders.inert import Inert, Refused, TensorRecord
 from core.encoders.inspect_safetensors import TENSOR_NAME
+from core.encoders.inspect_zip import holds_arrays
 from core.encoders.storages import Numbers, open_legacy, open_zip
 
 MAX_DEPTH = 16
@@ -124,6 +127,9 @@ def convert(file: BinaryIO, output: str, file_size: int) -> None:
 
     zipped = file.read(4) == b"PK\x03\x04"
     file.seek(0)
+    if zipped and _is_npz(file):
+        _convert_arrays(file, output, file_size)
+        return
     opened = open_zip(file) if zipped else open_legacy(file)
     found = flatten(opened.content)
     if not found.tensors:
@@ -144,6 +150,31 @@ def convert(file: BinaryIO, output: str, file_size: int) -> None:
     # Every tensor is copied: safetensors refuses shared storage, and views must become plain numbers.
     numbered = {str(i): tensor.clone(memory_format=torch.contiguous_format) for i, tensor in enumerate(tensors)}
     save_file(numbered, output, metadata=metadata)
+
+
+def _is_npz(file: BinaryIO) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        found = holds_arrays(archive)
+    file.seek(0)
+    return found
+
+
+def _convert_arrays(file: BinaryIO, output: str, file_size: int) -> None:
+    from safetensors.torch import save_file
+
+    tensors, left_out = read_arrays(file, file_size)
+    named = {name: tensor for name, tensor in tensors.items() if TENSOR_NAME.fullmatch(name)}
+    left_out += [name for name in tensors if name not in named]
+    if not named:
+        raise Refused("no_tensors", "an archive without a single named array of numbers")
+    metadata = {
+        "paths": json.dumps([[name] for name in named]),
+        "scalars": "[]",
+        "left_out": json.dumps([ascii(name)[1:-1][:200] for name in left_out]),
+        "emptied": "[]",
+        "skipped": "[]",
+    }
+    save_file({str(i): tensor for i, tensor in enumerate(named.values())}, output, metadata=metadata)
 
 
 def main(output: str) -> int:

@@ -16,7 +16,8 @@ _PATH_PART = re.compile(r"[A-Za-z0-9_.\- ()+=,@]{1,200}")
 
 
 def inspect_zip_checkpoint(file: BinaryIO, size: int) -> None:
-    """Check a checkpoint in ``torch.save``'s zip form, or a TorchScript archive, whose code is never opened.
+    """Check a checkpoint in ``torch.save``'s zip form, a TorchScript archive, whose code is never opened, or an archive
+    of named NumPy arrays.
 
     Raises:
         UnsupportedInput: ``unsafe_pickle``, ``unsafe_archive`` or ``unknown_format``.
@@ -26,12 +27,20 @@ def inspect_zip_checkpoint(file: BinaryIO, size: int) -> None:
             entries = archive.infolist()
             _recognise(entries)
             _check_layout(file, archive, size)
+            if holds_arrays(archive):
+                return
             (pickle,) = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
             if pickle.file_size > MAX_PICKLE_BYTES:
                 _archive(f"a data.pkl of {pickle.file_size} bytes", f"at most {MAX_PICKLE_BYTES} bytes")
             check_pickle(io.BytesIO(archive.read(pickle)))
     except (zipfile.BadZipFile, struct.error, UnicodeError, EOFError) as failure:
         _archive(f"a damaged zip ({failure})", "a complete file written by torch.save")
+
+
+def holds_arrays(archive: zipfile.ZipFile) -> bool:
+    """Whether this is what ``numpy.savez`` writes."""
+    names = archive.namelist()
+    return bool(names) and all(name.endswith(".npy") for name in names)
 
 
 def extent(file: BinaryIO, entry: zipfile.ZipInfo) -> tuple[int, int]:
@@ -52,6 +61,8 @@ def _recognise(entries: list[zipfile.ZipInfo]) -> None:
     names = {entry.filename for entry in entries}
     if "archive_format" in tails or any(tail.startswith(("models/", "data/aotinductor")) for tail in tails):
         _format("a torch.export archive (.pt2), which is a program")
+    if names and all(name.endswith(".npy") for name in names):
+        return
     pickles = sum(name.endswith("/data.pkl") for name in names)
     if pickles == 0:
         _format("a zip that is not a PyTorch checkpoint")
@@ -70,14 +81,15 @@ def _check_layout(file: BinaryIO, archive: zipfile.ZipFile, size: int) -> None:
         not _is_code(entry) for entry in entries
     ):
         _archive("two entries of the same name", "each entry once")
-    if len({entry.filename.partition("/")[0] for entry in entries}) != 1:
+    arrays = holds_arrays(archive)
+    if not arrays and len({entry.filename.partition("/")[0] for entry in entries}) != 1:
         _archive("more than one folder", "one folder, as torch.save writes it")
     for entry in entries:
         parts = entry.filename.split("/")
         if ".." in parts or not all(_PATH_PART.fullmatch(part) for part in parts):
             _archive(f"an entry named {ascii(entry.filename)[:80]}", "plain names inside one folder")
         stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
-        if not stored and not _is_code(entry):
+        if not stored and not arrays and not _is_code(entry):
             _archive(f"the compressed entry {entry.filename}", "stored entries only, as torch.save writes them")
     position = 0
     for begin, end in sorted(extent(file, entry) for entry in entries):

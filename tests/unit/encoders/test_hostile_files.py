@@ -142,6 +142,33 @@ def test_files_that_are_no_encoder(tmp_path: Path, name: str, content: bytes, co
     assert refusal(path)[0] == code
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "found", "action"),
+    [
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "LFS", "lfs pull"),
+        ("model.pth", b"version https://git-lfs.github.com/spec/v1\n", "LFS", "lfs pull"),
+        ("model.pth", b"\n<!DOCTYPE html><html>sign in</html>", "HTML page", "download link"),
+        ("model.safetensors", b"<html>", "HTML page", "download link"),
+        ("model.bin", b'<?xml version="1.0"?><Error>AccessDenied</Error>', "XML answer", "download link"),
+        ("model.safetensors", b'{"metadata": {}, "weight_map": {}}', "JSON", "folder"),
+        ("model.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 64, "HDF5", "save_file"),
+        ("model.onnx", b"\x08\x07\x12\x07pytorch", "ONNX", "save_file"),
+        ("model.pth", b"\x1f\x8b" + b"\0" * 64, "gzip", "Unpack"),
+    ],
+)
+def test_what_people_have_in_place_of_the_weights(
+    tmp_path: Path, name: str, content: bytes, found: str, action: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedInput) as caught:
+        load_encoder(path, card=CARD)
+    problem = caught.value.problem
+    assert problem.code == "unknown_format"
+    assert found in problem.found
+    assert action in problem.action
+
+
 def checkpoint_bytes(content: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -22,6 +22,7 @@ from core.encoders.convert import Contents, flatten
 from core.encoders.inert import TensorRecord
 from core.encoders.load import load_encoder
 from core.encoders.storages import Numbers, open_legacy, open_zip
+from core.errors import UnsupportedInput
 from tests.unit.encoders.weights import CARD, random_state
 
 
@@ -170,3 +171,21 @@ def test_a_record_says_where_its_numbers_lie() -> None:
     record = open_zip(buffer).content["a"]
     assert isinstance(record, TensorRecord)
     assert (record.dtype, record.offset, record.shape, record.stride) == ("float32", 4, (2, 2), (4, 2))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_named_arrays_load_and_are_never_unpickled(tmp_path: Path, save: Callable[..., None]) -> None:
+    state = random_state()
+    path = tmp_path / "weights.npz"
+    arrays: dict[str, Any] = {key: value.numpy() for key, value in state.items()}
+    save(path, **arrays, labels=np.array(["a"]), objects=np.array([{}], dtype=object))
+    loaded = load_encoder(path, card=CARD)
+    assert torch.equal(loaded.encoder.backbone.state_dict()["conv5.0.weight"], state["conv5.0.weight"])
+    assert {*loaded.source.left_out} == {"labels", "objects"}
+
+
+def test_arrays_that_unpack_to_far_more_than_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, a=np.zeros(2**22, dtype=np.float32))
+    with pytest.raises(UnsupportedInput, match="four times the file"):
+        load_encoder(path, card=CARD)
