@@ -29,7 +29,7 @@ _ONNX = (
     "that was exported: safetensors.torch.save_file(model.state_dict(), 'encoder.safetensors')."
 )
 _PULL = (
-    "In the cloned repository run 'git lfs pull', or download the file itself (the download button on the model's page, "
+    "In the cloned repository run 'git lfs pull', or download the file itself (the button on the model's page, "
     "or 'hf download' for a model of the Hugging Face Hub)."
 )
 _RAW = "Download the file itself, not the page about it, by the site's raw or download link; log in where it asks."
