@@ -20,12 +20,12 @@ from core.ops.cosine import pairwise_similarity
 from core.passes import Passes
 from core.recovery.forward import features_of, frozen
 from core.recovery.hypotheses import AdditivePattern
-from core.types import Encoder, ImageSet
+from core.types import Encoder, Images, ImageSet
 
 SECONDS = 4.0
 """How long all measurements together take, about; a slow encoder's few images may take longer."""
-_IMAGES, _PIXELS = 192, 192 * 32 * 32
-"""Images of a step at 32 pixels, and pixels of a step beyond."""
+_IMAGES, _PIXELS = 192, 16 * 224 * 224
+"""Images of a step at most, and pixels of one at most."""
 _GROWTH = 4
 """By which a step's images grow while there is time."""
 _FEWEST, _MOST = 3, 9
@@ -48,7 +48,7 @@ class Speeds:
 def measure_speeds(encoder: Encoder, images: ImageSet, needed: Passes, *, seconds: float = SECONDS) -> Speeds:
     """The speeds of the kinds of pass that ``needed`` has, on the encoder's device. The encoder is unchanged."""
     asked = [name for name in ("forward", "backward", "training") if name == "forward" or getattr(needed, name)]
-    batch = max(2, min(len(images), _IMAGES, _PIXELS // (encoder.image_size[0] * encoder.image_size[1])))
+    batch = max(2, min(_IMAGES, _PIXELS // (encoder.image_size[0] * encoder.image_size[1])))
     found = {name: _per_image(_STEPS[name](encoder, images), batch, seconds / len(asked), encoder) for name in asked}
     return Speeds(**found)
 
@@ -78,13 +78,17 @@ def _timed(step: Callable[[int], None], batch: int, encoder: Encoder) -> float:
     return time.perf_counter() - began
 
 
+def _some(images: ImageSet, count: int, encoder: Encoder) -> Images:
+    """The first ``count`` images; where there are fewer they come again."""
+    return images.batch(torch.arange(count) % len(images), encoder.device)
+
+
 def _forward_step(encoder: Encoder, images: ImageSet) -> Callable[[int], None]:
     network = frozen(encoder)
 
     @torch.no_grad()
     def step(count: int) -> None:
-        stamped = images.batch(slice(0, count), network.device)
-        pairwise_similarity(features_of(network, stamped.flip(3)))
+        pairwise_similarity(features_of(network, _some(images, count, network).flip(3)))
 
     return step
 
@@ -96,7 +100,7 @@ def _backward_step(encoder: Encoder, images: ImageSet) -> Callable[[int], None]:
 
     def step(count: int) -> None:
         raw.grad = None
-        stamped = pattern.stamp(raw, images.batch(slice(0, count), network.device))
+        stamped = pattern.stamp(raw, _some(images, count, network))
         pairwise_similarity(features_of(network, stamped)).backward()
 
     return step
@@ -107,7 +111,7 @@ def _training_step(encoder: Encoder, images: ImageSet) -> Callable[[int], None]:
 
     def step(count: int) -> None:
         student.zero_grad(set_to_none=True)
-        pairwise_similarity(features_of(student, images.batch(slice(0, count), student.device))).backward()
+        pairwise_similarity(features_of(student, _some(images, count, student))).backward()
 
     return step
 
