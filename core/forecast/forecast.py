@@ -101,12 +101,14 @@ class Forecast:
 def forecast_of(outline: Outline, subject: Subject, *, seconds: float = SECONDS) -> Forecast:
     """Measure the encoder of ``subject`` for about so many ``seconds`` and say what ``outline`` will cost."""
     encoder = subject.encoder
-    speeds = measure_speeds(encoder, subject.images, total(part.passes for part in outline), seconds=seconds)
+    needed = total(part.passes for part in outline)
+    memory = expected_peak(encoder, subject.images, needed)
+    speeds = measure_speeds(encoder, subject.images, needed, seconds=seconds)
     return Forecast(
         subject.load,
         tuple(_priced(part, speeds) for part in outline),
         speeds,
-        expected_peak(encoder, subject.images),
+        memory,
         str(encoder.device),
         torch.get_num_threads(),
     )

@@ -11,11 +11,12 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from core.device import is_gpu
+from core.micro_batches import room
 from core.ops.cosine import pairwise_similarity
 from core.passes import Passes
 from core.recovery.forward import features_of, frozen
@@ -26,6 +27,8 @@ SECONDS = 4.0
 """How long all measurements together take, about; a slow encoder's few images may take longer."""
 _IMAGES, _PIXELS = 192, 16 * 224 * 224
 """Images of a step at most, and pixels of one at most."""
+_COUPLED = 48
+"""Images that one loss of the searches couples: where the memory budget does not hold them, they pass twice."""
 _GROWTH = 4
 """By which a step's images grow while there is time."""
 _FEWEST, _MOST = 3, 9
@@ -50,7 +53,10 @@ def measure_speeds(encoder: Encoder, images: ImageSet, needed: Passes, *, second
     asked = [name for name in ("forward", "backward", "training") if name == "forward" or getattr(needed, name)]
     batch = max(2, min(_IMAGES, _PIXELS // (encoder.image_size[0] * encoder.image_size[1])))
     found = {name: _per_image(_STEPS[name](encoder, images), batch, seconds / len(asked), encoder) for name in asked}
-    return Speeds(**found)
+    speeds = Speeds(**found)
+    if speeds.backward and room(frozen(encoder), _some(images, 1, encoder), learning=True) < _COUPLED:
+        return replace(speeds, backward=speeds.backward + speeds.forward)
+    return speeds
 
 
 def _per_image(step: Callable[[int], None], batch: int, seconds: float, encoder: Encoder) -> float:

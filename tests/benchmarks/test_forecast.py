@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from core.memory import memory_budget
 
 from core.catalog import KINDS, read_parameters
 from core.device import resolve_device
@@ -20,6 +19,7 @@ from core.encoders.fresh import fresh_encoder
 from core.encoders.stems import training_card
 from core.forecast.forecast import forecast_of
 from core.kinds.findings import Subject
+from core.memory import memory_budget
 from core.recovery.forward import frozen
 from core.recovery.ssldefender_search import search_all
 from core.run import QuietRun

@@ -92,6 +92,8 @@ def test_an_encoder_is_audited_and_the_result_downloaded(
     body = follow(serving, audit)
     assert body["verdict"] == "backdoored"
     assert body["progress"] == 1
+    assert 0 < body["forecast"]["seconds_low"] < body["forecast"]["seconds_high"]
+    assert body["forecast"]["passes"] > 1000 and body["forecast"]["memory_bytes"] > 2**20
     report = serving.http.get(body["links"]["report"]).json()
     assert report["verdict"] == body["verdict"]
     page = serving.http.get(body["links"]["report"], headers={"accept": "text/html"}).text

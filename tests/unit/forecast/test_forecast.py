@@ -8,12 +8,16 @@ from core.catalog import KINDS, budgets_of, read_parameters
 from core.errors import UsageError
 from core.forecast.forecast import Forecast, forecast_of
 from core.forecast.limit import check_limit
+from core.forecast.memory import expected_peak
 from core.forecast.outline import MOST_TARGETS, Part
 from core.forecast.probe import Speeds, measure_speeds
 from core.forecast.weighed_run import WeighedRun
 from core.forecast.words import duration, parse_duration, size, span
 from core.kinds.findings import Subject
+from core.memory import memory_budget
+from core.micro_batches import cost_of
 from core.passes import Passes
+from core.recovery.forward import frozen
 from core.run import QuietRun
 from tests.unit.forecast.counting import CountedRun, counted_encoder, noise_images
 
@@ -150,3 +154,15 @@ def test_ranges_and_sizes() -> None:
     for text in ("", "2", "h", "-1h", "0m", "two hours"):
         with pytest.raises(UsageError, match="time_limit"):
             parse_duration(text)
+
+
+def test_the_peak_keeps_to_the_budget_and_counts_what_comes_on_top(subject: Subject) -> None:
+    encoder, images = subject.encoder, subject.images
+    cpu = encoder.device
+    with memory_budget(2**26, cpu):
+        small = expected_peak(encoder, images, Passes(1, 1))
+    with memory_budget(2**40, cpu):
+        large, forward = expected_peak(encoder, images, Passes(1, 1)), expected_peak(encoder, images, Passes(1))
+    cost = cost_of(frozen(encoder), (32, 32), learning=True)
+    assert large - small == pytest.approx(max(0, cost.fixed + 600 * cost.each - 2**26), abs=2**24)
+    assert forward < large
