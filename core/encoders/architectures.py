@@ -16,11 +16,13 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.encoders import open_clip_models
 from core.encoders.card import ConvolutionChange, EncoderCard
 from core.encoders.small_maps import with_small_maps
+from core.encoders.tower_rows import ROWS, is_tower
+from core.encoders.transformers_models import Tower, build_tower, require_size
 from core.errors import UnsupportedInput
 
 _PATCH_EMBEDDING = "patch_embed.proj"
@@ -65,12 +67,24 @@ def build_backbone(card: EncoderCard, *, device: torch.device | str = "cpu") -> 
             ) from failure
         for path, change in card.overrides.items():
             _override(model, path, change)
+    if isinstance(model, Tower):
+        require_size(model)
     return with_small_maps(model).eval()
 
 
 def shapes_of(backbone: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of everything in ``backbone``'s state dict."""
-    return {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
+    """Names and shapes of everything in ``backbone``'s state dict, as files name it."""
+    return {key: tuple(value.shape) for key, value in state_in_file(backbone).items()}
+
+
+def state_in_file(backbone: nn.Module) -> dict[str, Tensor]:
+    """The weights of ``backbone`` under the names that files have for them: its own, but for transformers' modules."""
+    return backbone.to_file() if isinstance(backbone, Tower) else backbone.state_dict()
+
+
+def state_from_file(backbone: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`state_in_file`, for ``load_state_dict``."""
+    return backbone.from_file(state) if isinstance(backbone, Tower) else state
 
 
 def default_preprocessing(
@@ -103,6 +117,8 @@ def require_known(architecture: str) -> None:
     """
     if architecture.startswith("open_clip/"):
         return open_clip_models.require_known(architecture)
+    if is_tower(architecture):
+        return
     known = known_architectures()
     if architecture in known:
         return
@@ -114,12 +130,13 @@ def require_known(architecture: str) -> None:
         if name in timm.list_pretrained(name.partition(".")[0] + ".*"):
             return
         raise _unknown_tag(architecture, timm.list_pretrained(name.partition(".")[0] + ".*"))
+    known = (*known, *(f"transformers/{kind}" for kind in ROWS))
     near = [a for a in known if a.rpartition("/")[2] == name] + difflib.get_close_matches(architecture, known, n=4)
     raise UnsupportedInput(
         "unknown_architecture",
         field="card.architecture",
         found=f"'{architecture}', which neither torchvision {torchvision.__version__} nor timm {timm.__version__} has",
-        expected="torchvision/<name> or timm/<name> of a known network"
+        expected="torchvision/<name>, timm/<name> or transformers/<model_type> of a known network"
         + (f"; near matches: {', '.join(dict.fromkeys(near))}" if near else ""),
         action="Correct the name in the card.",
     )
@@ -145,6 +162,8 @@ def untagged(architecture: str) -> str:
 def _construct(family: str, name: str, card: EncoderCard) -> nn.Module:
     if family == "open_clip":
         return open_clip_models.build_tower(card)
+    if family == "transformers":
+        return build_tower(card)
     build = _torchvision if family == "torchvision" else _timm
     try:
         return build(name, card)

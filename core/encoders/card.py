@@ -6,6 +6,7 @@ size and the normalisation of pixels. A card says these four things, in JSON, ``
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -27,6 +28,7 @@ _Mean = Annotated[float, Field(ge=0, le=1)]
 _Std = Annotated[float, Field(ge=1e-3, le=2)]
 _MODULE_PATH = re.compile(r"[A-Za-z0-9_]{1,64}(\.[A-Za-z0-9_]{1,64}){0,15}")
 _MAX_OVERRIDES = 64
+_MAX_CONFIG = 100_000
 
 
 class ConvolutionChange(BaseModel):
@@ -58,7 +60,7 @@ class EncoderCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     format: Literal["encoder-card/1"] = FORMAT
-    architecture: str = Field(pattern=r"^(torchvision|timm|open_clip)/[A-Za-z0-9_.\-]{1,100}$")
+    architecture: str = Field(pattern=r"^(torchvision|timm|transformers|open_clip)/[A-Za-z0-9_.\-]{1,100}$")
     overrides: Mapping[str, Literal["identity"] | ConvolutionChange] = Field(
         default_factory=dict,
         json_schema_extra={"maxProperties": _MAX_OVERRIDES, "propertyNames": {"pattern": f"^{_MODULE_PATH.pattern}$"}},
@@ -69,6 +71,10 @@ class EncoderCard(BaseModel):
     feature_dim: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     audited_copy: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(default=None, alias="copy")
     """Which copy of the encoder is meant where the file holds several: its prefix or a part of it (``teacher``)."""
+    config: Mapping[str, Any] | None = None
+    """For ``transformers/<model_type>``: the checkpoint's own ``config.json``, as far as the network depends on it."""
+    pooling: Literal["cls", "mean", "pooler"] | None = None
+    """For ``transformers/``: the feature is the CLS token, the mean of the patches, or the library's pooled output."""
     projection: bool | None = None
     """For towers of models of images and text: whether the feature is taken after the projection."""
 
@@ -85,7 +91,13 @@ class EncoderCard(BaseModel):
             if not _MODULE_PATH.fullmatch(path):
                 raise ValueError("override names are dotted module paths, such as layer1.0.conv1")
         if self.projection is not None and self.architecture.startswith(("torchvision/", "timm/")):
-            raise ValueError("projection goes with open_clip/<name>")
+            raise ValueError("projection goes with open_clip/<name> and transformers/<model_type>")
+        if self.pooling is not None and not self.architecture.startswith("transformers/"):
+            raise ValueError("pooling goes with transformers/<model_type>")
+        if (self.config is not None) != self.architecture.startswith("transformers/"):
+            raise ValueError("config goes with transformers/<model_type>, which cannot be built without it")
+        if self.config is not None and len(json.dumps(dict(self.config))) > _MAX_CONFIG:
+            raise ValueError(f"a config of at most {_MAX_CONFIG} letters: leave out what the network does not need")
         return self
 
     @property
@@ -138,20 +150,21 @@ def parse_card(mapping: Mapping[str, Any], field: str = "card", error: type[Audi
             field=".".join([field, *words]),
             found=found,
             expected=_expectation(first["type"], str(first["msg"]), str(first["loc"][0]) if first["loc"] else ""),
-            action="Correct the card; its fields are architecture, overrides, input_size, mean, std, feature_dim,"
-            " copy and projection.",
+            action="Correct the card; its fields are " + ", ".join(list(_EXPECTED)[1:]) + ".",
         ) from failure
 
 
 _EXPECTED = {
     "format": f"'{FORMAT}'",
-    "architecture": "torchvision/<name>, timm/<name> or open_clip/<name>",
+    "architecture": "torchvision/<name>, timm/<name>, transformers/<model_type> or open_clip/<name>",
     "input_size": "a side of 8 to 1024 pixels, or [height, width]",
     "mean": "three numbers in [0, 1], the mean of pixels in [0, 1] (not 0..255)",
     "std": "three numbers in [0.001, 2], the standard deviation of pixels in [0, 1] (not 0..255)",
     "overrides": "per convolution kernel_size, stride, padding or dilation (integers or [h, w]), or 'identity'",
     "feature_dim": "a positive integer",
     "copy": "the name of one copy of the encoder in the file, such as teacher",
+    "config": "the JSON object in the checkpoint's config.json",
+    "pooling": "'cls', 'mean' or 'pooler'",
     "projection": "true or false",
 }
 

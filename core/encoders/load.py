@@ -20,11 +20,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from core.encoders.architectures import build_backbone, shapes_of, untagged
+from core.encoders.architectures import build_backbone, shapes_of, state_from_file, state_in_file, untagged
 from core.encoders.card import EncoderCard, parse_card
 from core.encoders.copies import Choice, choose_copy, copy_alone
 from core.encoders.file_kind import FileKind, recognise
-from core.encoders.infer import InferredCard, corrected_card, infer_card
+from core.encoders.folder import CONFIG, Folder, FolderForm, folder_around, opened_folder, read_folder
+from core.encoders.hf_config import describe, looks_like_tower, needs_config
+from core.encoders.infer import corrected_card, infer_card
 from core.encoders.inspect_pickle import inspect_legacy_checkpoint
 from core.encoders.inspect_safetensors import inspect_safetensors
 from core.encoders.inspect_zip import inspect_zip_checkpoint
@@ -34,6 +36,8 @@ from core.encoders.pretrained import completed
 from core.encoders.reading import ASSUMED, GIVEN, OWN, Reading, audited
 from core.encoders.sandbox import Checkpoint, open_checkpoint
 from core.encoders.timm_names import converted
+from core.encoders.tower_rows import is_tower
+from core.encoders.transformers_models import is_unused
 from core.errors import UnsupportedInput, UsageError
 from core.types import Encoder
 
@@ -57,6 +61,7 @@ class SourceForm:
     metadata: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()  # sentences on what was passed over in reading the file
+    folder: FolderForm | None = None  # the files that the tensors lay in, where a whole folder came
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,11 @@ class LoadedEncoder:
 def load_encoder(
     path: Path, *, card: Mapping[str, Any] | None = None, copy: str | None = None, name: str | None = None
 ) -> LoadedEncoder:
-    """Open the encoder at ``path``. ``card`` overrides the file's own; ``name`` is the user's name for the file.
+    """Open the encoder at ``path``: a file of weights, a Hugging Face folder, or a zip of one.
 
-    ``copy`` names the copy to audit where the file holds several (see ``copies``) and goes before the card's. A card
-    that says nothing but the copy leaves the rest to be read from the file.
+    ``card`` overrides the file's own; ``name`` is the user's name for the file. ``copy`` names the copy to audit where
+    the file holds several (see ``copies``) and goes before the card's. A card that says nothing but the copy leaves the
+    rest to be read from the file; beside a folder's own config.json a card may say as little as it likes.
 
     Raises:
         UsageError: no such file, a ``card`` that is not a card, or a ``copy`` that the file does not hold.
@@ -94,11 +100,13 @@ def load_encoder(
     """
     name = name or path.name
     alone = None if card is None else copy_alone(card)
-    given = parse_card(completed(card)) if card is not None and alone is None else None
-    source, digest = _read(path, name)
+    card = card if alone is None else None
+    if card is not None and not _may_be_partial(card):
+        parse_card(completed(card))  # what is wrong with it is said before the file is read
+    source, digest, described = _read_any(path, name)
     shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
-    found, origin, inferred = _find_card(given, source, path, shapes)
-    assumptions = list(inferred.assumptions) if inferred else []
+    found, origin, assumed, size_assumed = _find_card(card, described, source, path, shapes)
+    assumptions = list(assumed)
     choice = _place(found, source, copy or alone or found.audited_copy)
     placements = choice.placements
     assumptions += _computed(placements[0])
@@ -114,22 +122,93 @@ def load_encoder(
     placed = replace(source, placements=placements)
     card_found = found.model_copy(update={"feature_dim": encoder.feature_dim}) if found.feature_dim is None else found
     reading = Reading(audited(card_found, origin, copy=choice.words or ""), tuple(assumptions), tuple(notes))
-    assumed = inferred is not None and inferred.size_assumed
-    return LoadedEncoder(encoder, card_found, digest, parameters, dropped, reading, placed, choice.words, assumed)
+    return LoadedEncoder(encoder, card_found, digest, parameters, dropped, reading, placed, choice.words, size_assumed)
 
 
 def _find_card(
-    given: EncoderCard | None, source: SourceForm, path: Path, shapes: Mapping[tuple[str, ...], tuple[int, ...]]
-) -> tuple[EncoderCard, str, InferredCard | None]:
-    """The card, who gave it, and what was assumed where nobody did."""
+    given: Mapping[str, Any] | None,
+    described: Folder | None,
+    source: SourceForm,
+    path: Path,
+    shapes: Mapping[tuple[str, ...], tuple[int, ...]],
+) -> tuple[EncoderCard, str, tuple[str, ...], bool]:
+    """The card, who gave it, what was assumed where nobody did, and whether the input size was."""
+    own = _own_card(source)
     if given is not None:
-        return given, GIVEN, None
-    if (own := _own_card(source)) is not None:
-        return own, OWN, None
+        return *_given(given, own, described, shapes), False
+    if own is not None:
+        return own, OWN, (), False
     if (beside := _card_beside(path)) is not None:
-        return beside[0], f"read by the card beside the file, {beside[1]}", None
-    inferred = infer_card(shapes, source.scalars)
-    return inferred.card, ASSUMED, inferred
+        return beside[0], f"read by the card beside the file, {beside[1]}", (), False
+    if described is not None:
+        told = describe(described.config, described.preprocessor, map(".".join, shapes))
+        return (
+            parse_card(completed(told.fields), CONFIG, UnsupportedInput),
+            _by_files(described),
+            tuple(told.assumptions.values()),
+            False,
+        )
+    try:
+        inferred = infer_card(shapes, source.scalars)
+    except UnsupportedInput as failure:
+        if looks_like_tower(map(".".join, shapes)):
+            raise needs_config() from failure
+        raise
+    return inferred.card, ASSUMED, inferred.assumptions, inferred.size_assumed
+
+
+def _given(
+    given: Mapping[str, Any],
+    own: EncoderCard | None,
+    described: Folder | None,
+    shapes: Mapping[tuple[str, ...], tuple[int, ...]],
+) -> tuple[EncoderCard, str, tuple[str, ...]]:
+    """A card that was given; what it leaves out, a folder's own files say, unless it means another architecture."""
+    base: Mapping[str, Any] = {} if own is None or described is None else own.to_json()
+    assumptions: tuple[str, ...] = ()
+    if not base and described is not None and ("architecture" not in given or is_tower(str(given["architecture"]))):
+        told = describe(described.config, described.preprocessor, map(".".join, shapes))
+        base = told.fields
+        assumptions = tuple(sentence for name, sentence in told.assumptions.items() if name not in given)
+    if given.get("architecture", base.get("architecture")) != base.get("architecture"):
+        base = {}
+    card = parse_card(completed({**base, **given}))
+    return card, GIVEN + (f", the rest {_by_files(described)}" if base and described else ""), assumptions
+
+
+def _may_be_partial(card: Mapping[str, Any]) -> bool:
+    """Whether a folder's own files may have the rest of ``card``."""
+    return isinstance(card, Mapping) and str(card.get("architecture", "transformers/")).startswith("transformers/")
+
+
+def _by_files(folder: Folder) -> str:
+    return "read by config.json" + (" and preprocessor_config.json" if folder.preprocessor is not None else "")
+
+
+def _read_any(path: Path, name: str) -> tuple[SourceForm, str, Folder | None]:
+    """What lies at ``path``, its digest, and the descriptions beside its weights where there are any."""
+    with opened_folder(path) as opened:
+        if opened is None:
+            source, digest = _read(path, name)
+            return source, digest, folder_around(path, name, source)
+        parts: list[SourceForm] = []
+
+        def read(file: Path, part: str) -> SourceForm:
+            parts.append(_read(file, part)[0])
+            return parts[-1]
+
+        folder = read_folder(*opened, read)
+    remarks = tuple(sentence for part in parts for sentence in part.remarks)
+    left_out = tuple(left for part in parts for left in part.left_out)
+    source = SourceForm(
+        parts[0].is_checkpoint,
+        MappingProxyType(dict(folder.tensors)),
+        metadata=folder.metadata,
+        left_out=left_out,
+        remarks=remarks,
+        folder=folder.form,
+    )
+    return source, folder.digest, folder
 
 
 def _read(path: Path, name: str) -> tuple[SourceForm, str]:
@@ -229,9 +308,12 @@ def _place(card: EncoderCard, source: SourceForm, copy: str | None) -> Choice:
         first, second = _weights(source, one), _weights(source, other)
         return first.keys() == second.keys() and all(_equal(first[key], second[key]) for key in first)
 
-    shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
     backbone = build_backbone(card, device="meta")
-    found = search(shapes, shapes_of(backbone))
+    expected = shapes_of(backbone)
+    shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
+    if is_tower(card.architecture):
+        shapes = {key: shape for key, shape in shapes.items() if not is_unused(".".join(key), expected)}
+    found = search(shapes, expected)
     if not found.placements and (translated := converted(card.architecture, source.tensors, backbone)).placements:
         found = translated
     if found.placements:
@@ -294,9 +376,10 @@ def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: st
     for key, tensor in state.items():
         _require_finite(key, tensor)
     backbone = build_backbone(card)
-    counters = {key: value for key, value in backbone.state_dict().items() if key in placement.absent}
+    counters = {key: value for key, value in state_in_file(backbone).items() if key in placement.absent}
     own = backbone.state_dict()
-    weights = OrderedDict((key, _as_float32(value)) for key, value in state.items()) | counters
+    floats = {key: _as_float32(value) for key, value in state.items()} | counters
+    weights = OrderedDict(state_from_file(backbone, floats))
     weights._metadata = getattr(own, "_metadata", None)  # type: ignore[attr-defined]  # versions that MNASNet asks for
     backbone.load_state_dict(weights, strict=True)
     backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)

@@ -20,8 +20,8 @@ Shape = tuple[int, ...]
 
 _HEAD = re.compile(
     r"(fcs?|heads?|head_dist|classifiers?|g|h|linear|lin|mlp|mlp_head|proj|projectors?|projection|pred|predictors?|"
-    r"prediction|prototypes|last_layer|queue\w*|logit_scale|AuxLogits|aux\d|pre_logits|mask_tokens?|"
-    r"decoder|decoder_\w+|"
+    r"prediction|prototypes|last_layer|pooler|queue\w*|logit_(scale|bias)|AuxLogits|aux\d|pre_logits|mask_tokens?|"
+    r"decoder|decoder_\w+|text_model|(text|visual)_projection|"
     r"\w+_(heads?|projectors?|predictors?|prototypes|queue)|(projection|prediction|classification|contrastive)_\w+)"
 )
 _SLOW_COPY = re.compile(

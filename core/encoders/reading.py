@@ -16,7 +16,7 @@ OWN = "read by the file's own card"
 ASSUMED = "assumed from names and shapes: no card was given"
 TRAINED_HERE = "trained for this audit: no encoder was given"
 
-_NAMED = ("format", "architecture", "overrides", "input_size", "mean", "std", "feature_dim", "copy")
+_NAMED = ("format", "architecture", "overrides", "input_size", "mean", "std", "feature_dim", "copy", "config")
 
 
 @dataclass(frozen=True)

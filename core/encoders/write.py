@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from core.encoders.architectures import state_in_file
 from core.encoders.card import EncoderCard
 from core.encoders.load import CARD_KEY, LoadedEncoder, SourceForm
 from core.encoders.placement import Placement
@@ -71,7 +72,7 @@ def _in_its_own_names(loaded: LoadedEncoder) -> LoadedEncoder:
 
 
 def _new_tensors(source: SourceForm, encoder: Encoder) -> dict[tuple[str, ...], Tensor]:
-    state = encoder.backbone.state_dict()
+    state = state_in_file(encoder.backbone)
     tensors = dict(source.tensors)
     for placement in source.placements:
         for key, path in placement.paths.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from core.kinds.findings import Findings, SetFindings
 from core.report.artifacts import THREAT_MODEL, Inputs
@@ -21,7 +22,7 @@ def encoder_part(findings: Findings | SetFindings, inputs: Inputs, rows: Sequenc
         return EncoderPart(
             name=inputs.encoder_name or path.name,
             sha256=loaded.digest,
-            bytes=path.stat().st_size,
+            bytes=_size(path),
             architecture=loaded.card.architecture,
             parameters=loaded.parameters,
             feature_dim=loaded.encoder.feature_dim,
@@ -46,4 +47,11 @@ def encoder_part(findings: Findings | SetFindings, inputs: Inputs, rows: Sequenc
         audited=inputs.reading.audited,
         assumptions=list(inputs.reading.assumptions),
         notes=[TRAINED_HERE],
+    )
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return (
+        sum(file.stat().st_size for file in path.iterdir() if file.is_file()) if path.is_dir() else path.stat().st_size
     )
