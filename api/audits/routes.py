@@ -42,7 +42,7 @@ _MULTIPART: dict[str, Any] = {
             "images": {
                 "type": "string",
                 "format": "binary",
-                "description": "clean images, or for cleanse the suspect ones: zip, tar, Parquet, npz",
+                "description": "clean images, or for cleanse the suspect ones: zip, tar, table, array",
             },
             "kind": {"type": "string", "default": "detect", "description": "one of GET /methods"},
             "card": {"type": "string", "description": "JSON: what the weights are, if the file does not say"},

@@ -25,7 +25,7 @@ _RAW_TYPES = (*(form.value for form in ImageForm), "application/octet-stream")
 @router.post(
     "",
     operation_id="uploadDataset",
-    summary="Upload images: a zip, tar, Parquet or npz file",
+    summary="Upload images: a zip, tar, table (Parquet, Arrow) or array (npz, npy, idx)",
     status_code=201,
     response_model=FileView,
     responses=problems(400, 413, 415, 422, 503, 507),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -85,17 +85,16 @@ def images_summary(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def print_notes_on_images(report: Mapping[str, Any]) -> None:
+def print_notes_on_images(notes: Sequence[str], *, word: str = "Images") -> None:
     """How the images were read, where there is something to say: one of the first lines of an answer."""
-    if report["images"]["notes"]:
-        said = escape(" ".join(report["images"]["notes"]))
-        Console().print(f"[bold]Images:[/] {said}", highlight=False, soft_wrap=True)
+    if notes:
+        Console().print(f"[bold]{word}:[/] {escape(' '.join(notes))}", highlight=False, soft_wrap=True)
 
 
 def print_audit_table(report: Mapping[str, Any]) -> None:
     """The same for people: one row per kind of trigger, before and after."""
     print_reading(report["encoder"])
-    print_notes_on_images(report)
+    print_notes_on_images(report["images"]["notes"])
     table = Table(title=escape(report["encoder"]["name"]), title_justify="left", title_style="bold")
     for heading in ("encoder", "trigger looked for"):
         table.add_column(heading)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EncoderFile = Annotated[Path, typer.Argument(metavar="ENCODER", help="Weights: .safetensors, .pt or .pth.")]
 ImagesPath = Annotated[
-    Path, typer.Argument(metavar="IMAGES", help="Clean, unlabelled images: a folder, zip, tar, parquet or npz.")
+    Path, typer.Argument(metavar="IMAGES", help="Clean, unlabelled images: a folder, zip, tar, table or array.")
 ]
 CardFile = Annotated[Path | None, typer.Option("--card", help="JSON file that says what the weights are.")]
 CopyName = Annotated[

@@ -45,7 +45,7 @@ def cleansing_summary(
 def print_cleansing_table(report: Mapping[str, Any]) -> None:
     """The best candidate windows, for people."""
     print_reading(report["encoder"], word="Judged by")
-    print_notes_on_images(report)
+    print_notes_on_images(report["images"]["notes"])
     found = report["cleansing"]
     table = Table(title=escape(report["images"]["name"]), title_justify="left", title_style="bold")
     for heading in ("rank", "row", "column", "size", f"flips of {found['flip_images']}"):

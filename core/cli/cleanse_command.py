@@ -65,7 +65,7 @@ _PRESETS = {Budget.QUICK: "quick", Budget.STANDARD: "default", Budget.PAPER: "pa
 def cleanse(
     dataset: Annotated[
         Path,
-        typer.Argument(metavar="DATASET", help="The images to judge, unlabelled: a folder, zip, tar, parquet or npz."),
+        typer.Argument(metavar="DATASET", help="The images to judge, unlabelled: a folder, zip, tar, table or array."),
     ],
     output: Annotated[
         Path | None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from core.cli.answer import Format, print_json, print_reading
+from core.cli.answer import Format, print_json, print_notes_on_images, print_reading
 from core.cli.audit_commands import CardFile, CopyName, Debug, Device, EncoderFile, OutputFormat, Seed
 from core.cli.console_run import ConsoleRun
 from core.cli.evaluation_answer import print_evaluation_table
@@ -115,6 +115,8 @@ def evaluate(
         print_reading(asdict(reading), word="Measured")
         if clean is not None:
             print_reading(asdict(clean.reading), word="Reference")
+        print_notes_on_images(training.images.notes, word="Training images")
+        print_notes_on_images(testing.images.notes, word="Test images")
         print_evaluation_table(evaluation)
     return 0
 

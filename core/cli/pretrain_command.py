@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def pretrain(
     images: Annotated[
-        Path, typer.Argument(metavar="IMAGES", help="Images to train on: a folder, zip, tar, parquet or npz.")
+        Path, typer.Argument(metavar="IMAGES", help="Images to train on: a folder, zip, tar, table or array.")
     ],
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="The encoder (.safetensors).")],
     method: Annotated[str, typer.Option("--method", help="simclr, moco-v2, moco-v3 or byol.")] = "simclr",

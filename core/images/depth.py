@@ -52,11 +52,11 @@ class Depth:
         if self._brightest["u"] > 0 and self.white("u") < _WHITES[-1]:
             bits = int(self.white("u")).bit_length()
             said.append(
-                f"Images of 16 bits were read as of {bits}, {self.white('u'):.0f} being white: the brightest level in "
+                f"Levels of 16 bits were read as of {bits}, {self.white('u'):.0f} being white: the brightest level in "
                 f"the set is {self._brightest['u']:.0f}."
             )
         if self._brightest["f"] > 0:
-            said.append(f"Images of floats were read with {self.white('f'):g} as white.")
+            said.append(f"Floats were read with {self.white('f'):g} as white.")
         return tuple(said)
 
 

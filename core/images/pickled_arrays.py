@@ -88,7 +88,8 @@ def open_pickle(file: BinaryIO) -> ArrayMembers:
     except _FAULTS as failure:
         _damaged(str(failure))
     if not arrays:
-        refuse("no_image_data", "a pickle without an array of bytes", "a dict with the images' bytes", _CONVERSION)
+        action = "Give the files that hold the images; floats and others can be saved as an npy file with numpy.save."
+        refuse("no_image_data", "a pickle without an array of bytes", "a dict with the images' bytes", action)
     array = choose_array([each for each, _ in arrays], "a pickle")
     stream = next(values for each, values in arrays if each is array)
     if len(stream) != array.nbytes:

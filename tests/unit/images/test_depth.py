@@ -65,7 +65,7 @@ def test_the_choice_is_one_for_the_whole_set(tmp_path: Path) -> None:
     assert images.pixels[1].unique().tolist() == [255]
     assert np.array_equal(images.pixels[2].numpy(), decode(picture(2), SIZE))
     assert images.notes == (
-        "Images of 16 bits were read as of 12, 4095 being white: the brightest level in the set is 4095.",
+        "Levels of 16 bits were read as of 12, 4095 being white: the brightest level in the set is 4095.",
     )
 
 
@@ -78,7 +78,7 @@ def test_grey_tiffs_of_16_bits_and_of_floats(tmp_path: Path) -> None:
     }
     images = load_images(zipped(tmp_path / "x.zip", files), SIZE, minimum=4)
     assert [image.unique().tolist() for image in images.pixels] == [[128], [250], [128], [255]]
-    assert images.notes[1] == "Images of floats were read with 1 as white."
+    assert images.notes[1] == "Floats were read with 1 as white."
 
 
 def test_floats_up_to_255(tmp_path: Path) -> None:
