@@ -76,7 +76,7 @@ def check_submission(service: Service, request: AuditSubmission, files: Mapping[
     card = request.card
     if card is not None or request.audited_copy is not None:
         faults += _check_card_has_encoder(kind, {*files, *references})
-    if card is not None:
+    if card is not None and not _names_a_copy_alone(card):
         faults += service.catalog.check_card(card)
     if faults:
         raise RequestProblem(
@@ -160,6 +160,11 @@ def _check_inputs(kind: Kind, given: set[str]) -> list[Fault]:
         if name in given and name not in (*kind.inputs, *kind.optional_inputs)
     ]
     return missing + surplus
+
+
+def _names_a_copy_alone(card: Mapping[str, Any]) -> bool:
+    """Whether the card says only which copy is meant; the rest is then read from the file."""
+    return isinstance(card.get("copy"), str) and set(card) <= {"format", "copy"}
 
 
 def _check_card_has_encoder(kind: Kind, given: set[str]) -> list[Fault]:

@@ -114,7 +114,8 @@ def load_encoder(
     encoder = _build(found, source, placements[0], name)
     used = {*placements[0].paths.values(), *placements[0].read}
     dropped = tuple(".".join(key) for key in shapes if key not in used) + source.left_out
-    if strange := unrecognised([*dropped]):
+    copies = {".".join(path) for placement in placements for path in placement.paths.values()}
+    if strange := unrecognised([name for name in dropped if name not in copies]):
         assumptions.append(
             "Not part of the encoder and not audited: " + ", ".join(strange[:8]) + ("..." * (len(strange) > 8)) + "."
         )

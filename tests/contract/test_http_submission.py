@@ -14,7 +14,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from api.storage.tables import Dataset
+from api.storage.tables import Audit, Dataset
 from core.encoders.card import SAMPLE_CARD
 from tests.contract.conftest import LARGEST_ENCODER, Running, image_tar, image_zip, safetensors
 
@@ -58,6 +58,23 @@ def test_a_form_with_files_makes_a_queued_audit(service: Running) -> None:
         "objects": 2,
         "quarantine": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("fields", "stored"),
+    [
+        ({"copy": "teacher"}, {"copy": "teacher"}),
+        ({"card": '{"copy": "student"}'}, {"copy": "student"}),
+        ({"card": json.dumps(dict(SAMPLE_CARD)), "copy": "teacher"}, {**SAMPLE_CARD, "copy": "teacher"}),
+    ],
+)
+def test_the_copy_to_audit_travels_in_the_card(
+    fields: dict[str, str], stored: dict[str, object], service: Running
+) -> None:
+    answer = service.http.post("/audits", files=service.files(), data={"kind": "detect", **fields})
+    assert answer.status_code == 202, answer.text
+    with service.sessions() as session:
+        assert session.scalars(select(Audit)).one().card == stored
 
 
 def test_stored_bytes_are_the_bytes_sent(service: Running) -> None:

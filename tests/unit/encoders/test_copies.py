@@ -116,6 +116,7 @@ def test_of_a_dino_checkpoint_the_teacher_is_loaded(tmp_path: Path, state: dict[
     assert loaded.copy.startswith("of its copies teacher.backbone.*, the teacher, which DINO")
     assert loaded.copy.endswith("also in the file: student.module.backbone.*")
     assert loaded.copy in loaded.reading.audited
+    assert loaded.reading.assumptions == ()
 
 
 def test_the_request_and_the_card_can_ask_for_the_student(tmp_path: Path, state: dict[str, Tensor]) -> None:
