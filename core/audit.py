@@ -87,11 +87,11 @@ def run_audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
 
 def _run(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     began, started = time.monotonic(), datetime.now(UTC)
-    prepared = _prepared(request)
+    clock = StageClock(run)
+    prepared = _prepared(request, clock)
     kind, settings, subject = prepared.kind, prepared.settings, prepared.subject
     loaded, reading, device = prepared.loaded, prepared.reading, subject.encoder.device
-    forecast = _forecast(request, prepared)
-    clock = StageClock(run)
+    forecast = _forecast(request, prepared, clock)
     findings = kind.run(subject, settings, WeighedRun(clock, forecast.stage_seconds))
     check_findings(findings)
     inputs = Inputs(
@@ -115,14 +115,14 @@ def _run(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     return AuditOutcome(findings.verdict, findings.score, findings.threshold, report.to_json(), artifacts)
 
 
-def forecast_audit(request: AuditRequest) -> Forecast:
+def forecast_audit(request: AuditRequest, run: Run) -> Forecast:
     """What the audit would cost: its files are read and its encoder is measured for a few seconds, and that is all.
 
     Raises:
         AuditError: what :func:`run_audit` would refuse before the search, ``time_limit`` included.
     """
     with memory_budget(request.memory, resolve_device(request.device)), failures_explained():
-        return _forecast(request, _prepared(request))
+        return _forecast(request, _prepared(request, run), run)
 
 
 @dataclass(frozen=True)
@@ -136,23 +136,24 @@ class _Prepared:
     reading: Reading
 
 
-def _prepared(request: AuditRequest) -> _Prepared:
+def _prepared(request: AuditRequest, run: Run) -> _Prepared:
     kind = find_kind(request.kind)
     settings = read_parameters(kind, request.parameters)
     device = resolve_device(request.device)
     seed = request.seed if settings.seed is None else settings.seed
     _check_encoder(request, kind)
-    subject, loaded, reading = _read(request, kind, settings, device, seed)
+    subject, loaded, reading = _read(request, kind, settings, device, seed, run)
     request.on_read(reading)
     if loaded is not None:
         check_features(subject.encoder, subject.images)
     return _Prepared(kind, settings, subject, loaded, reading)
 
 
-def _forecast(request: AuditRequest, prepared: _Prepared) -> Forecast:
+def _forecast(request: AuditRequest, prepared: _Prepared, run: Run) -> Forecast:
     """Measure, tell, and hold it against the limit."""
     kind, subject = prepared.kind, prepared.subject
-    forecast = forecast_of(kind.outline(subject, prepared.settings), subject)
+    for _ in run.steps("measuring the encoder", 1):
+        forecast = forecast_of(kind.outline(subject, prepared.settings), subject)
     request.on_forecast(forecast)
     if request.time_limit is not None and forecast.seconds_low > request.time_limit:
         budgets = budgets_of(kind, request.parameters)
@@ -162,15 +163,16 @@ def _forecast(request: AuditRequest, prepared: _Prepared) -> Forecast:
 
 
 def _read(
-    request: AuditRequest, kind: AuditKind, settings: Settings, device: torch.device, seed: int
+    request: AuditRequest, kind: AuditKind, settings: Settings, device: torch.device, seed: int, run: Run
 ) -> tuple[Subject, LoadedEncoder | None, Reading]:
     """The encoder, or a fresh one where none was given, the images at its size, and how the encoder was read."""
     loaded, fresh = None, None
     if request.encoder is not None:
-        loaded = load_encoder(request.encoder, card=request.card, copy=request.copy, name=request.encoder_name)
-        if loaded.size_assumed:
-            require_size_like_images(loaded, usual_size(request.images))
-        encoder, reading = loaded.encoder, loaded.reading
+        for _ in run.steps("reading the encoder", 1):
+            loaded = load_encoder(request.encoder, card=request.card, copy=request.copy, name=request.encoder_name)
+            if loaded.size_assumed:
+                require_size_like_images(loaded, usual_size(request.images))
+            encoder, reading = loaded.encoder, loaded.reading
     else:
         assert kind.untrained_card is not None  # ``_check_encoder`` has refused the others
         fresh = kind.untrained_card(settings, usual_size(request.images))
@@ -182,6 +184,7 @@ def _read(
         minimum=kind.least_images,
         name=request.images_name,
         distinct="encoder" in kind.inputs,  # of a set that is judged itself, repeated images are a part
+        run=run,
     )
     encoder = encoder.to(device).eval()
     if loaded is not None:

@@ -34,7 +34,7 @@ class ConsoleRun:
         )
         self._task = self._bar.add_task("Reading the files", total=1.0, numbers="", left="")
         self._began: float | None = None
-        self._planned = 0.0
+        self._planned: Mapping[str, float] = {}
 
     def __enter__(self) -> ConsoleRun:
         self._bar.start()
@@ -52,24 +52,27 @@ class ConsoleRun:
 
     def plan(self, stages: Mapping[str, float]) -> None:
         self._progress.plan(stages)
-        self._planned = sum(stages.values())
+        self._planned = dict(stages)
 
     def steps(self, name: str, total: int, *, state: Stateful | None = None) -> Iterator[int]:
         title = name[:1].upper() + name[1:]
         self._bar.update(self._task, description=title)
-        self._moved(self._progress.at(name, 0, total))
+        self._moved(name, 0, total)
         for step in range(total):
             yield step
-            self._moved(self._progress.at(name, step + 1, total))
+            self._moved(name, step + 1, total)
 
     def log(self, **scalars: float) -> None:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
         self._bar.update(self._task, numbers=shown)
 
-    def _moved(self, done: float) -> None:
+    def _moved(self, name: str, step: int, total: int) -> None:
+        done, planned = self._progress.at(name, step, total), sum(self._planned.values())
         left = ""
-        if self._began is not None and self._planned:
-            left = f"at most {duration(seconds_left(self._planned, done, time.monotonic() - self._began))} left"
+        if name not in self._planned and total > 1:  # the bar stands still meanwhile
+            left = f"{100 * step // total} % of this"
+        elif self._began is not None and planned:
+            left = f"at most {duration(seconds_left(planned, done, time.monotonic() - self._began))} left"
         self._bar.update(self._task, completed=done, left=left)
 
 

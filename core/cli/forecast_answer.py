@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from core.cli.answer import Format, print_json, print_reading
+from core.cli.console_run import ConsoleRun
 
 if TYPE_CHECKING:
     from core.audit import AuditRequest
@@ -22,7 +23,8 @@ def dry_run(request: AuditRequest, output_format: Format) -> int:
     from core.audit import forecast_audit  # torch takes seconds to import, and --help must not
 
     heard: list[dict[str, Any]] = []
-    forecast = forecast_audit(replace(request, on_read=lambda reading: heard.append(asdict(reading))))
+    with ConsoleRun(Console(stderr=True)) as run:
+        forecast = forecast_audit(replace(request, on_read=lambda reading: heard.append(asdict(reading))), run)
     encoder = heard[0]
     if output_format is Format.JSON:
         reading = {key: encoder[key] for key in ("audited", "assumptions")}

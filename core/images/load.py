@@ -7,6 +7,7 @@ known by the content, never by the name.
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +23,13 @@ from core.images.decode import FORMATS, NOT_AN_IMAGE, NotAnImage, UnusableImage,
 from core.images.depth import Depth
 from core.images.folder import is_system_file
 from core.images.shards import open_archive, open_folder
+from core.run import QuietRun, Run
 from core.types import ImageSet, RejectedImage
 
 MAX_PIXEL_BYTES = 24 * 2**30
+READING = "reading the images"
+"""The stage of decoding."""
+_STEP = 32  # images
 LEAST_IMAGES = 50
 """Fewer images say nothing about an encoder."""
 
@@ -36,13 +41,14 @@ def load_images(
     minimum: int = LEAST_IMAGES,
     name: str | None = None,
     distinct: bool = False,
+    run: Run | None = None,
 ) -> ImageSet:
     """The images in the folder or file at ``path``, in the order of their names, at ``image_size`` (height, width).
 
     What an operating system leaves behind (``.DS_Store``, ``__MACOSX``, ``Thumbs.db``) is passed over. Every other
     file that is not a usable image is named in ``rejected``. How an image is resized: see ``core.images.decode``.
     ``name`` is the user's name for the archive. With ``distinct``, images of the same pixels count once towards
-    ``minimum``; all of them are kept.
+    ``minimum``; all of them are kept. ``run`` hears of a stage :data:`READING`.
 
     Raises:
         UsageError: nothing at ``path``, or a Parquet file without the package that reads it.
@@ -50,7 +56,7 @@ def load_images(
             an archive that is damaged or hostile.
     """
     with open_members(path) as members:
-        images = read_images(members, image_names(members), image_size)
+        images = read_images(members, image_names(members), image_size, run)
     require_enough(images, minimum, name or path.name, distinct=distinct)
     return images
 
@@ -84,7 +90,9 @@ def image_names(members: Members) -> list[str]:
     return [name for name in members.names() if not is_system_file(name)]
 
 
-def read_images(members: Members, names: Sequence[str], image_size: tuple[int, int]) -> ImageSet:
+def read_images(
+    members: Members, names: Sequence[str], image_size: tuple[int, int], run: Run | None = None
+) -> ImageSet:
     """Decode ``names`` in their order; what cannot be used is listed in ``rejected``."""
     height, width = image_size
     if len(names) * 3 * height * width > MAX_PIXEL_BYTES:
@@ -102,7 +110,7 @@ def read_images(members: Members, names: Sequence[str], image_size: tuple[int, i
     with warnings.catch_warnings():
         # Pillow warns of large or odd images; ``decode`` has its own limits and says what it rejects.
         warnings.simplefilter("ignore")
-        for name in names:
+        for name in _in_steps(names, run or QuietRun()):
             seen = depth.images
             try:
                 pixels[len(used)] = decode(members.read(name), image_size, depth)
@@ -119,6 +127,11 @@ def read_images(members: Members, names: Sequence[str], image_size: tuple[int, i
     digest, repeated = _digest(used, pixels)
     notes = (*members.notes, *depth.notes(), *_notes_of_repeated(len(used), repeated))
     return ImageSet(kept, tuple(used), digest, tuple(rejected), repeated, notes)
+
+
+def _in_steps(names: Sequence[str], run: Run) -> Iterator[str]:
+    for step in run.steps(READING, math.ceil(len(names) / _STEP)):
+        yield from names[_STEP * step : _STEP * (step + 1)]
 
 
 def _decoded_before(members: Members, name: str, image_size: tuple[int, int], depth: Depth) -> NDArray[np.uint8]:

@@ -31,7 +31,7 @@ from core.random import draw_batch, generator
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import features_in_chunks, features_of, frozen
 from core.recovery.power import Effort
-from core.recovery.soundness import clean_similarity, why_unsound
+from core.recovery.soundness import clean_similarity, look_plan, why_unsound
 from core.run import Run, StateDict
 from core.triggers import MaskedTrigger
 from core.types import Encoder, Images, ImageSet, Verdict
@@ -99,8 +99,8 @@ class DecreeConfig(MethodConfig):
 def stage_plan(config: DecreeConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes, if the search goes on to its cap; it mostly ends long before."""
     per_epoch = math.ceil(load.images / config.batch_size)
-    looks = 2 * min(512, load.images) + min(256, load.images)
-    return {STAGE: Passes(looks, config.max_epochs * per_epoch * min(config.batch_size, load.images))}
+    looks = min(512, load.images) + min(256, load.images)
+    return look_plan(load) | {STAGE: Passes(looks, config.max_epochs * per_epoch * min(config.batch_size, load.images))}
 
 
 def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *, seed: int) -> Detection:
@@ -108,7 +108,7 @@ def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *
     network = frozen(encoder)
     pixels = images.batch(slice(None), encoder.device)
     floor = clean_similarity(network, pixels[:512])
-    unsound = why_unsound(network, images)
+    unsound = why_unsound(network, images, run)
     if unsound:
         return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unsound, clean_similarity=floor, untested=UNTESTED)
     mask = _Mask(encoder, config, seed)

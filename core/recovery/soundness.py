@@ -6,8 +6,15 @@ import torch
 
 from core.errors import AuditFailed
 from core.ops.cosine import pairwise_similarity
+from core.passes import Passes, Workload
 from core.recovery.forward import features_in_chunks
-from core.types import Encoder, Images, ImageSet
+from core.run import Run
+from core.types import Encoder, Features, Images, ImageSet
+
+CLEAN_FEATURES = "features of clean images"
+"""The first stage of every detection."""
+_SAMPLE = 512
+_CHUNK = 64
 
 COLLAPSED = 0.98
 """Mean pairwise cosine of clean images from which on an encoder tells images apart too little for any search."""
@@ -24,7 +31,10 @@ def clean_similarity(encoder: Encoder, images: Images) -> float:
     Raises:
         AuditFailed: the features are not finite.
     """
-    features = features_in_chunks(encoder, images)
+    return _similarity(features_in_chunks(encoder, images))
+
+
+def _similarity(features: Features) -> float:
     if not bool(torch.isfinite(features).all()):
         raise AuditFailed(
             "features_not_finite",
@@ -36,7 +46,12 @@ def clean_similarity(encoder: Encoder, images: Images) -> float:
     return float(pairwise_similarity(features))
 
 
-def why_unsound(encoder: Encoder, images: ImageSet) -> tuple[str, ...]:
+def look_plan(load: Workload) -> dict[str, Passes]:
+    """The stage of :func:`why_unsound`, and its encoder passes."""
+    return {CLEAN_FEATURES: Passes(forward=min(_SAMPLE, load.images))}
+
+
+def why_unsound(encoder: Encoder, images: ImageSet, run: Run) -> tuple[str, ...]:
     """Sentences that say why nothing can be concluded from this encoder and these images; empty when all is well."""
     reasons = []
     pixels = images.pixels.flatten(1)
@@ -46,8 +61,9 @@ def why_unsound(encoder: Encoder, images: ImageSet) -> tuple[str, ...]:
     distinct = len(torch.unique(pixels[:, :: max(1, pixels.shape[1] // 512)], dim=0))
     if distinct < max(8, len(images) // 10):
         reasons.append(f"Only {distinct} of {len(images)} images differ from each other.")
-    sample = images.batch(slice(0, 512), encoder.device)
-    similarity = clean_similarity(encoder, sample)
+    parts = images.batch(slice(0, _SAMPLE), encoder.device).split(_CHUNK)
+    features = [features_in_chunks(encoder, parts[step]) for step in run.steps(CLEAN_FEATURES, len(parts))]
+    similarity = _similarity(torch.cat(features))
     if similarity >= COLLAPSED and not reasons:
         reasons.append(
             f"The encoder is collapsed: clean images already have a mean pairwise cosine of {similarity:.3f}, so that "

@@ -40,7 +40,7 @@ from core.recovery.cluster_inversion import Inversions, InversionSettings, inver
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import features_in_chunks, frozen
 from core.recovery.power import Effort
-from core.recovery.soundness import clean_similarity, why_unsound
+from core.recovery.soundness import clean_similarity, look_plan, why_unsound
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Verdict
 
@@ -114,9 +114,7 @@ def stage_plan(config: SslCleanseConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes, if no cluster's search ends before its last step."""
     images, held = load.kept(8), load.held_back(8)
     clusters = min(config.clusters, max(1, images // 4))
-    return {
-        STAGE: Passes(images + held + min(512, load.images), config.steps * min(config.batch_size, images) * clusters)
-    }
+    return look_plan(load) | {STAGE: Passes(images + held, config.steps * min(config.batch_size, images) * clusters)}
 
 
 def detect(encoder: Encoder, images: ImageSet, config: SslCleanseConfig, run: Run, *, seed: int) -> Detection:
@@ -124,7 +122,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SslCleanseConfig, run: Ru
     network = frozen(encoder)
     search_images, held_back = _split(images, network, seed)
     floor = clean_similarity(network, held_back)
-    unsound = why_unsound(network, images)
+    unsound = why_unsound(network, images, run)
     if unsound:
         return _no_verdict(unsound, floor)
     labels, centres = _clusters(features_in_chunks(network, search_images), config.clusters, seed)

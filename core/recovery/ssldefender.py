@@ -75,7 +75,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         AuditFailed: the encoder's features are not finite on triggered images.
     """
     network = frozen(encoder)
-    unsound = why_unsound(network, images)
+    unsound = why_unsound(network, images, run)
     if unsound:
         _, held_back = split(images, network, seed)
         floor = clean_similarity(network, held_back)
@@ -146,7 +146,7 @@ def clean_scores(
         AuditFailed: nothing can be concluded from this encoder and these images, so nothing can be calibrated.
     """
     network = frozen(encoder)
-    unsound = why_unsound(network, images)
+    unsound = why_unsound(network, images, run)
     if unsound:
         raise AuditFailed(
             "unsound",

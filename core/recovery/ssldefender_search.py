@@ -19,7 +19,7 @@ from core.recovery.opaque_windows import WindowSettings, search_windows, window_
 from core.recovery.plain_squares import SquareSettings, search_squares, square_stage
 from core.recovery.power import Effort
 from core.recovery.search import Candidate, SearchSettings, search, search_passes
-from core.recovery.soundness import clean_similarity
+from core.recovery.soundness import clean_similarity, look_plan
 from core.recovery.towards_target import TargetBudget
 from core.run import Run
 from core.types import Encoder, Features, Images, ImageSet
@@ -153,8 +153,8 @@ def stage_plan(config: SSLDefenderConfig, load: Workload) -> dict[str, Passes]:
     }
     opaque = window_stages(_windows(config), load, held) | square_stage(_squares(config), load, held)
     half = search_passes(_half_settings(config), load.kept(4), held)
-    looks = Passes(forward=min(512, load.images) + held + min(KNOWN, load.kept(4) + held) + held)
-    return plan | opaque | {f"recover {half_of(pattern_of(config)).name}": half + looks}
+    looks = Passes(forward=held + min(KNOWN, load.kept(4) + held) + held)
+    return look_plan(load) | plan | opaque | {f"recover {half_of(pattern_of(config)).name}": half + looks}
 
 
 @dataclass(frozen=True)

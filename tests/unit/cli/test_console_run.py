@@ -18,6 +18,18 @@ def test_nothing_is_written_where_there_is_no_terminal() -> None:
     assert stream.getvalue() == ""
 
 
+def test_what_comes_before_the_plan_shows_how_far_it_is() -> None:
+    stream = io.StringIO()
+    with ConsoleRun(Console(file=stream, force_terminal=True, width=100)) as run:
+        list(run.steps("reading the images", 4))
+        run._bar.refresh()
+        assert run._bar.tasks[0].completed == 0  # the plan is still to come
+        run.plan({"search": 1.0})
+        list(run.steps("search", 2))
+    assert "Reading the images" in stream.getvalue()
+    assert "100 % of this" in stream.getvalue()
+
+
 def test_terminal_shows_the_stage() -> None:
     stream = io.StringIO()
     with ConsoleRun(Console(file=stream, force_terminal=True, width=100)) as run:

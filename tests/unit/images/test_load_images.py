@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from core.errors import UnsupportedInput, UsageError
 from core.images.labelled import load_labelled
 from core.images.load import load_images
+from core.run import QuietRun, Stateful
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (32, 32), form: str = "PNG", mode: str = "RGB") -> bytes:
@@ -46,6 +49,20 @@ def refusal(path: Path, minimum: int = 1) -> tuple[str, str]:
     assert caught.value.exit_code == 3
     assert caught.value.problem.sentence().isprintable()
     return caught.value.problem.code, caught.value.problem.found
+
+
+def test_reading_is_a_stage_with_steps(tmp_path: Path) -> None:
+    class Heard(QuietRun):
+        stages: ClassVar[list[tuple[str, int]]] = []
+
+        def steps(self, name: str, total: int, *, state: Stateful | None = None) -> Iterator[int]:
+            self.stages.append((name, total))
+            return super().steps(name, total, state=state)
+
+    files = {f"{i:03}.png": picture(i) for i in range(70)}
+    images = load_images(zipped(tmp_path / "x.zip", files), (32, 32), run=Heard())
+    assert images.names == tuple(files)
+    assert Heard.stages == [("reading the images", 3)]
 
 
 def test_pixels_names_and_order(tmp_path: Path) -> None:
