@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from core.device import to_device
 from core.errors import AuditFailed
 from core.ops.cosine import pairwise_similarity
 from core.passes import Passes, Workload
 from core.recovery.forward import features_in_chunks
-from core.run import Run
+from core.run import Run, StateDict
 from core.types import Encoder, Features, Images, ImageSet
 
 CLEAN_FEATURES = "features of clean images"
@@ -23,6 +24,20 @@ COLLAPSED = 0.98
 LEAST_CONTRAST = 0.1875
 """Deviation of all pixels, on the [0, 1] scale, below which images are dull: three quarters of that of the images that
 thresholds come from (CIFAR-10: .25; Tiny-ImageNet and GTSRB .26, .27)."""
+
+
+class _Look:
+    """The features ``[B, D]`` of each step so far."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.features: list[Features] = []
+        self._device = device
+
+    def state_dict(self) -> StateDict:
+        return {"features": list(self.features)}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.features = [to_device(part, self._device) for part in state["features"]]
 
 
 def clean_similarity(encoder: Encoder, images: Images) -> float:
@@ -62,8 +77,10 @@ def why_unsound(encoder: Encoder, images: ImageSet, run: Run) -> tuple[str, ...]
     if distinct < max(8, len(images) // 10):
         reasons.append(f"Only {distinct} of {len(images)} images differ from each other.")
     parts = images.batch(slice(0, _SAMPLE), encoder.device).split(_CHUNK)
-    features = [features_in_chunks(encoder, parts[step]) for step in run.steps(CLEAN_FEATURES, len(parts))]
-    similarity = _similarity(torch.cat(features))
+    looked = _Look(encoder.device)
+    for step in run.steps(CLEAN_FEATURES, len(parts), state=looked):
+        looked.features.append(features_in_chunks(encoder, parts[step]))
+    similarity = _similarity(torch.cat(looked.features))
     if similarity >= COLLAPSED and not reasons:
         reasons.append(
             f"The encoder is collapsed: clean images already have a mean pairwise cosine of {similarity:.3f}, so that "
