@@ -27,6 +27,8 @@ SECONDS = 4.0
 """How long all measurements together take, about; a slow encoder's few images may take longer."""
 _IMAGES, _PIXELS = 192, 16 * 224 * 224
 """Images of a step at most, and pixels of one at most."""
+_LEAST = 2
+"""Images of the first step."""
 _COUPLED = 48
 """Images that one loss of the searches couples: where the memory budget does not hold them, they pass twice."""
 _GROWTH = 4
@@ -51,7 +53,7 @@ class Speeds:
 def measure_speeds(encoder: Encoder, images: ImageSet, needed: Passes, *, seconds: float = SECONDS) -> Speeds:
     """The speeds of the kinds of pass that ``needed`` has, on the encoder's device. The encoder is unchanged."""
     asked = [name for name in ("forward", "backward", "training") if name == "forward" or getattr(needed, name)]
-    batch = max(2, min(_IMAGES, _PIXELS // (encoder.image_size[0] * encoder.image_size[1])))
+    batch = max(_LEAST, min(_IMAGES, _PIXELS // (encoder.image_size[0] * encoder.image_size[1])))
     found = {name: _per_image(_STEPS[name](encoder, images), batch, seconds / len(asked), encoder) for name in asked}
     speeds = Speeds(**found)
     if speeds.backward and room(frozen(encoder), _some(images, 1, encoder), learning=True) < _COUPLED:
@@ -60,20 +62,37 @@ def measure_speeds(encoder: Encoder, images: ImageSet, needed: Passes, *, second
 
 
 def _per_image(step: Callable[[int], None], batch: int, seconds: float, encoder: Encoder) -> float:
-    """Median seconds per image of ``step`` on batches; the first ones, which prepare kernels, are not counted."""
-    # Few images say little of the speed of many, but many of a slow encoder would take minutes: so it grows by steps.
-    size = min(2, batch)
-    _timed(step, size, encoder)
+    """Seconds per image of ``step`` on ``batch`` images; the first step, which prepares kernels, is not counted.
+
+    Few images say little of many, but many of a slow encoder would take minutes. So the step grows while there is time;
+    where it ends before ``batch``, what two sizes took says what a step costs and what an image adds to it.
+    """
+    _timed(step, _LEAST, encoder)
+    before, size = (0, 0.0), _LEAST
     while True:
         once = min(_timed(step, size, encoder) for _ in range(2))
-        if size == batch or _GROWTH * once * (_FEWEST + 2) > seconds:
+        hurried = _GROWTH * once * (_FEWEST + 2) > seconds
+        if size >= batch or (hurried and before[0]):
             break
-        size = min(batch, _GROWTH * size)
+        before, size = (size, once), min(batch, size * (2 if hurried else _GROWTH))
     began = time.perf_counter()
-    taken = [once / size]
+    taken = [once]
     while len(taken) < _FEWEST or (len(taken) < _MOST and time.perf_counter() - began < seconds / 2):
-        taken.append(_timed(step, size, encoder) / size)
-    return statistics.median(taken)
+        taken.append(_timed(step, size, encoder))
+        if time.perf_counter() - began > seconds:
+            break
+    return per_image_of(batch, before, (size, statistics.median(taken)))
+
+
+def per_image_of(batch: int, fewer: tuple[int, float], more: tuple[int, float]) -> float:
+    """Seconds per image of a step on ``batch`` images, from (images, seconds) of two smaller ones: a step costs
+    something, and every image adds to it. An image adds at least half of what it costs in the larger one."""
+    images, seconds = more
+    if images >= batch:
+        return seconds / images
+    added = (seconds - fewer[1]) / (images - fewer[0])
+    added = min(max(added, seconds / images / 2), seconds / images)
+    return added + (seconds - added * images) / batch
 
 
 def _timed(step: Callable[[int], None], batch: int, encoder: Encoder) -> float:

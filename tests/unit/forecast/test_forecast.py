@@ -10,7 +10,7 @@ from core.forecast.forecast import Forecast, forecast_of
 from core.forecast.limit import check_limit
 from core.forecast.memory import expected_peak
 from core.forecast.outline import MOST_TARGETS, Part
-from core.forecast.probe import Speeds, measure_speeds
+from core.forecast.probe import Speeds, measure_speeds, per_image_of
 from core.forecast.weighed_run import WeighedRun
 from core.forecast.words import duration, parse_duration, size, span
 from core.kinds.findings import Subject
@@ -166,3 +166,13 @@ def test_the_peak_keeps_to_the_budget_and_counts_what_comes_on_top(subject: Subj
     cost = cost_of(frozen(encoder), (32, 32), learning=True)
     assert large - small == pytest.approx(max(0, cost.fixed + 600 * cost.each - 2**26), abs=2**24)
     assert forward < large
+
+
+def test_a_larger_step_is_read_off_two_smaller_ones() -> None:
+    def step(images: int) -> tuple[int, float]:
+        return images, 0.3 + 0.01 * images
+
+    assert per_image_of(100, step(2), step(40)) == pytest.approx(step(100)[1] / 100)
+    assert per_image_of(40, step(2), step(40)) == pytest.approx(step(40)[1] / 40)
+    # A disturbed measurement does not make images free.
+    assert per_image_of(100, (2, 0.5), (8, 0.4)) == pytest.approx((0.4 + 92 * 0.025) / 100)
