@@ -42,10 +42,14 @@ def known_architectures() -> tuple[str, ...]:
     return tuple(f"torchvision/{name}" for name in own) + tuple(f"timm/{name}" for name in timm.list_models())
 
 
-def build_backbone(card: EncoderCard, *, device: torch.device | str = "cpu") -> nn.Module:
+def build_backbone(
+    card: EncoderCard, *, device: torch.device | str = "cpu", positions: tuple[int, int] | None = None
+) -> nn.Module:
     """The card's network with random weights, without its classification head, in eval mode.
 
     On the ``meta`` device nothing is allocated: that is how names and shapes are compared before anything is built.
+    ``positions`` is the input size (height, width) that its position embeddings are for, where that is not the card's:
+    they are then resampled in every pass, as timm resamples them when it loads them.
 
     Raises:
         UnsupportedInput: no such architecture, or an override that does not fit it.
@@ -56,7 +60,7 @@ def build_backbone(card: EncoderCard, *, device: torch.device | str = "cpu") -> 
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), torch.device(device):
         warnings.simplefilter("ignore")
         try:
-            model = _construct(family, name, card)
+            model = _construct(family, name, card, positions)
         except (AssertionError, RuntimeError, TypeError, ValueError) as failure:
             raise UnsupportedInput(
                 "architecture_not_built",
@@ -159,7 +163,9 @@ def untagged(architecture: str) -> str:
     return architecture.partition(".")[0] if architecture.startswith("timm/") else architecture
 
 
-def _construct(family: str, name: str, card: EncoderCard) -> nn.Module:
+def _construct(family: str, name: str, card: EncoderCard, positions: tuple[int, int] | None) -> nn.Module:
+    if positions is not None:
+        return _timm(name, card, positions)
     if family == "open_clip":
         return open_clip_models.build_tower(card)
     if family == "transformers":
@@ -208,7 +214,7 @@ def _pooling(name: str, head: nn.Module) -> nn.Module:
     return nn.AdaptiveAvgPool2d(1) if name.startswith("squeezenet") else nn.Identity()
 
 
-def _timm(name: str, card: EncoderCard) -> nn.Module:
+def _timm(name: str, card: EncoderCard, positions: tuple[int, int] | None = None) -> nn.Module:
     import timm
 
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
@@ -218,6 +224,8 @@ def _timm(name: str, card: EncoderCard) -> nn.Module:
     patch = card.overrides.get(_PATCH_EMBEDDING)
     if options and isinstance(patch, ConvolutionChange) and "kernel_size" in patch.changes():
         options["patch_size"] = patch.changes()["kernel_size"]
+    if positions is not None:
+        options |= {"img_size": positions, "dynamic_img_size": True}
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
     return model
 

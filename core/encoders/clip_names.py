@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.encoders import open_clip_models
-from core.encoders.architectures import build_backbone, default_preprocessing, shapes_of
+from core.encoders.architectures import build_backbone, default_preprocessing, known_architectures, shapes_of
 from core.encoders.card import EncoderCard
 from core.encoders.placement import Shape, views
+from core.encoders.pretrained import CLIP
 from core.errors import UnsupportedInput
 
 _OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
@@ -69,6 +70,8 @@ def clip_cards(shapes: Mapping[str, Shape]) -> list[EncoderCard]:
         quick_first = all(name in shapes for name in _OF_OPENAI)
         cards = list(_open_clip(tower, own)) if open_clip_models.is_installed() else []
         cards.sort(key=lambda card: ("quickgelu" in card.architecture) is not quick_first)
+        if view.prefix.endswith("visual."):
+            cards += _timm(tower)
         if not cards:
             open_clip_models.tower_configs()
         return cards
@@ -80,7 +83,7 @@ def question(cards: list[EncoderCard]) -> str:
     names = " and ".join(card.architecture for card in cards)
     return (
         f"the names and shapes of a CLIP vision tower, those of {names}; nothing in them shows GELU or QuickGELU, nor "
-        "whether the feature is meant after the projection or before it (projection false)"
+        "whether the feature is meant after the projection or before it (projection false; all of timm's)"
     )
 
 
@@ -113,8 +116,29 @@ def _is(tower: Tower, embed_dim: int, vision: Mapping[str, Any]) -> bool:
     )
 
 
+def _timm(tower: Tower) -> Iterator[EncoderCard]:
+    """timm's networks of the same tower, whose feature is the one before the projection."""
+    begin, mark = ("timm/resnet", "_clip") if tower.patch is None else ("timm/vit_", f"patch{tower.patch}_clip_")
+    for name in known_architectures():
+        if not name.startswith(begin) or mark not in name or name.endswith("_gap"):
+            continue
+        if default_preprocessing(name)[0][0] != tower.side:
+            continue
+        card = _card(name, tower)
+        shapes = shapes_of(build_backbone(card, device="meta"))
+        if tower.patch is None:
+            width = shapes["head.q.weight"][0] // 32 if "head.q.weight" in shapes else 0
+            depth: object = tuple(_count(shapes, f"stages.{stage}.") for stage in range(4))
+        else:
+            width, depth = shapes["patch_embed.proj.weight"][0], _count(shapes, "blocks.")
+        if (width, depth) == (tower.width, tower.depth):
+            yield card
+
+
 def _card(architecture: str, tower: Tower) -> EncoderCard:
     _, mean, std = default_preprocessing(architecture)
+    if architecture.startswith("timm/"):
+        mean, std = CLIP
     before = False if tower.embed_dim is None and architecture.startswith("open_clip/") else None
     return EncoderCard(architecture=architecture, input_size=tower.side, mean=mean, std=std, projection=before)
 

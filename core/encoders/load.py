@@ -31,6 +31,7 @@ from core.encoders.inspect_pickle import inspect_legacy_checkpoint
 from core.encoders.inspect_safetensors import inspect_safetensors
 from core.encoders.inspect_zip import inspect_zip_checkpoint
 from core.encoders.nearest import nearest_in_words
+from core.encoders.parts import take
 from core.encoders.placement import Mismatch, Placement, search, unrecognised
 from core.encoders.pretrained import completed
 from core.encoders.reading import ASSUMED, GIVEN, OWN, Reading, audited
@@ -112,7 +113,8 @@ def load_encoder(
     assumptions += _computed(placements[0])
     notes = [*_placement_notes(placements), *source.remarks]
     encoder = _build(found, source, placements[0], name)
-    used = {*placements[0].paths.values(), *placements[0].read}
+    placed_at = placements[0]
+    used = {*placed_at.paths.values(), *placed_at.read, *(part.path for part in placed_at.parts.values())}
     dropped = tuple(".".join(key) for key in shapes if key not in used) + source.left_out
     copies = {".".join(path) for placement in placements for path in placement.paths.values()}
     if strange := unrecognised([name for name in dropped if name not in copies]):
@@ -315,7 +317,7 @@ def _place(card: EncoderCard, source: SourceForm, copy: str | None) -> Choice:
     if is_tower(card.architecture):
         shapes = {key: shape for key, shape in shapes.items() if not is_unused(".".join(key), expected)}
     found = search(shapes, expected)
-    if not found.placements and (translated := converted(card.architecture, source.tensors, backbone)).placements:
+    if not found.placements and (translated := converted(card, source.tensors, backbone)).placements:
         found = translated
     if found.placements:
         if found.placements[0].max_pool_removed and card.overrides.get("maxpool") != "identity":
@@ -350,6 +352,12 @@ def _first_few(what: str, names: tuple[str, ...]) -> str:
 
 
 def _computed(placement: Placement) -> list[str]:
+    if placement.positions is not None:
+        height, width = placement.positions
+        return [
+            f"The file's position embeddings are made for {height}x{width} pixels and resampled to the card's input "
+            "size as timm does it (bicubic, antialiased); a purified copy has them in the file's size."
+        ]
     if not placement.computed:
         return []
     names = _some_names(list(placement.computed), 4)
@@ -365,7 +373,8 @@ def _placement_notes(placements: tuple[Placement, ...]) -> list[str]:
 
 
 def _weights(source: SourceForm, placement: Placement) -> dict[str, Tensor]:
-    return {key: source.tensors[path] for key, path in placement.paths.items()} | dict(placement.computed)
+    parts = {key: take(source.tensors[part.path], part) for key, part in placement.parts.items()}
+    return {key: source.tensors[path] for key, path in placement.paths.items()} | parts | dict(placement.computed)
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -376,7 +385,7 @@ def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: st
     state = _weights(source, placement)
     for key, tensor in state.items():
         _require_finite(key, tensor)
-    backbone = build_backbone(card)
+    backbone = build_backbone(card, positions=placement.positions)
     counters = {key: value for key, value in state_in_file(backbone).items() if key in placement.absent}
     own = backbone.state_dict()
     floats = {key: _as_float32(value) for key, value in state.items()} | counters

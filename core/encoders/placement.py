@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from core.encoders.parts import Part
 from core.errors import UnsupportedInput
 
 Path = tuple[str, ...]
@@ -52,7 +53,8 @@ class Placement:
     """Where one encoder lies. ``paths`` maps its own names to paths in the checkpoint; ``heads`` are the names under
     the same prefix that are not part of it; ``absent`` are batch counters that old checkpoints lack. ``computed`` are
     tensors of its own that the file does not hold as they are, such as position embeddings resampled to its size;
-    ``read`` is what they were computed from."""
+    ``read`` is what they were computed from. ``parts`` are those that lie inside another tensor of the file.
+    ``positions`` is the input size that its position embeddings are for, where that is not the card's."""
 
     prefix: str
     paths: Mapping[str, Path]
@@ -61,6 +63,8 @@ class Placement:
     max_pool_removed: bool = False
     computed: Mapping[str, Tensor] = field(default_factory=dict)
     read: tuple[Path, ...] = ()
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    positions: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from core.encoders.architectures import state_in_file
 from core.encoders.card import EncoderCard
 from core.encoders.load import CARD_KEY, LoadedEncoder, SourceForm
+from core.encoders.parts import put, take
 from core.encoders.placement import Placement
 from core.errors import AuditFailed, UsageError
 from core.types import Encoder
@@ -66,7 +67,9 @@ def _in_its_own_names(loaded: LoadedEncoder) -> LoadedEncoder:
     """The same as if it had come as a bare state dict of its architecture's names: some of its weights were computed
     from the file's, and there is no way back."""
     placement = loaded.source.placements[0]
-    weights = {key: loaded.source.tensors[path] for key, path in placement.paths.items()} | dict(placement.computed)
+    tensors = loaded.source.tensors
+    parts = {key: take(tensors[part.path], part).clone() for key, part in placement.parts.items()}
+    weights = {key: tensors[path] for key, path in placement.paths.items()} | parts | dict(placement.computed)
     bare = Placement("", {key: (key,) for key in weights}, ())
     return replace(loaded, source=SourceForm(False, {(key,): tensor for key, tensor in weights.items()}, (bare,)))
 
@@ -76,18 +79,25 @@ def _new_tensors(source: SourceForm, encoder: Encoder) -> dict[tuple[str, ...], 
     tensors = dict(source.tensors)
     for placement in source.placements:
         for key, path in placement.paths.items():
-            old = source.tensors[path]
-            new = state[key].detach().to("cpu", old.dtype)
-            if new.is_floating_point() and not bool(torch.isfinite(new.float()).all()):
-                raise AuditFailed(
-                    "weights_do_not_fit",
-                    field="encoder",
-                    found=f"values of {key} that {old.dtype} cannot hold",
-                    expected="finite weights in the file's own dtype",
-                    action="Convert the input file to float32 and repeat.",
-                )
-            tensors[path] = new.contiguous().clone()
+            tensors[path] = _as_in_the_file(key, state[key], source.tensors[path].dtype).contiguous().clone()
+        for key, part in placement.parts.items():
+            tensors[part.path] = put(
+                tensors[part.path], part, _as_in_the_file(key, state[key], tensors[part.path].dtype)
+            )
     return tensors
+
+
+def _as_in_the_file(key: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    new = weight.detach().to("cpu", dtype)
+    if new.is_floating_point() and not bool(torch.isfinite(new.float()).all()):
+        raise AuditFailed(
+            "weights_do_not_fit",
+            field="encoder",
+            found=f"values of {key} that {dtype} cannot hold",
+            expected="finite weights in the file's own dtype",
+            action="Convert the input file to float32 and repeat.",
+        )
+    return new
 
 
 def _write_safetensors(loaded: LoadedEncoder, tensors: Mapping[tuple[str, ...], Tensor], path: Path) -> None:

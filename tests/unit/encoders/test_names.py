@@ -94,7 +94,7 @@ def test_positions_of_another_size_are_resampled_and_said(tmp_path: Path, dinov2
     resampled = small(DINOV2, img_size=SIDE)
     resampled.load_state_dict({**state, "pos_embed": resample_abs_pos_embed(large, (2, 2))})
     assert same(loaded, resampled)
-    assert any("timm converts published files" in sentence for sentence in loaded.reading.assumptions)
+    assert any("made for 70x70 pixels and resampled" in sentence for sentence in loaded.reading.assumptions)
     assert loaded.dropped == ("mask_token",)
     write_encoder(loaded, loaded.encoder, output)
     assert same(load_encoder(output), resampled)

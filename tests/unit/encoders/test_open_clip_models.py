@@ -27,11 +27,18 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "tiny-resnet": {"embed_dim": 24, "vision_cfg": RESNET, "text_cfg": TEXT},
 }
 
+AS_TIMMS: dict[str, Any] = {
+    "embed_dim": 16,
+    "vision_cfg": {"width": 256, "layers": 10, "patch_size": 16},
+    "text_cfg": TEXT,
+}
+"""The same tower as timm's smallest of CLIP's, ``vit_xsmall_patch16_clip_224``."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny_configs(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("configs")
-    for name, config in CONFIGS.items():
+    for name, config in {**CONFIGS, "as-timms": AS_TIMMS}.items():
         (folder / f"{name}.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder)
 
@@ -133,14 +140,36 @@ def test_a_file_of_these_names_is_asked_about_and_each_offered_card_loads(tmp_pa
         assert load_encoder(tmp_path / "clip.safetensors", card=each).card.image_size == (32, 32)
 
 
-def test_published_sizes_are_offered_with_both_activations() -> None:
+def test_published_sizes_are_offered_as_open_clip_and_as_timm_name_them(tmp_path: Path) -> None:
+    tower = open_clip.model._build_vision_tower(16, open_clip.CLIPVisionCfg(**AS_TIMMS["vision_cfg"]))
+    state = {f"visual.{name}": value for name, value in tower.state_dict().items()}
+    cards = clip_cards({name: tuple(value.shape) for name, value in state.items()})
+    assert [each.architecture for each in cards] == ["open_clip/as-timms", "timm/vit_xsmall_patch16_clip_224"]
+    save_file(state, tmp_path / "clip.safetensors")
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        after, before = (
+            load_encoder(tmp_path / "clip.safetensors", card=each.to_json()).encoder(images) for each in cards
+        )
+        torch.testing.assert_close(before @ tower.proj, after, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("vision", "embed_dim", "names"),
+    [
+        ({"patch_size": 32}, 512, ["ViT-B-32", "ViT-B-32-quickgelu", "vit_base_patch32_clip_224"]),
+        ({"patch_size": 16}, 512, ["ViT-B-16", "ViT-B-16-quickgelu", "vit_base_patch16_clip_224"]),
+        ({"layers": [3, 4, 6, 3], "width": 64}, 1024, ["RN50", "resnet50_clip"]),
+    ],
+)
+def test_towers_of_openai(vision: dict[str, Any], embed_dim: int, names: list[str]) -> None:
     with torch.device("meta"):
-        state = open_clip.model._build_vision_tower(512, open_clip.CLIPVisionCfg(patch_size=32)).state_dict()
+        state = open_clip.model._build_vision_tower(embed_dim, open_clip.CLIPVisionCfg(**vision)).state_dict()
     shapes = {f"visual.{name}": tuple(value.shape) for name, value in state.items()}
-    found = [each.architecture for each in clip_cards(shapes)]
-    assert found == ["open_clip/ViT-B-32", "open_clip/ViT-B-32-quickgelu"]
+    found = [each.architecture.partition("/")[2] for each in clip_cards(shapes)]
+    assert found[: len(names)] == names
     openai = shapes | {"input_resolution": (), "context_length": (), "vocab_size": ()}
-    assert clip_cards(openai)[0].architecture == "open_clip/ViT-B-32-quickgelu"
+    assert clip_cards(openai)[0].architecture.endswith("quickgelu") is ("patch_size" in vision)
 
 
 def test_what_shapes_show_of_a_tower() -> None:
