@@ -98,10 +98,15 @@ def read_memory(size: str | None) -> int | None:
 def check_output(output: Path, encoder: Path, *, force: bool) -> None:
     """Refuse before the work what would fail after it; make the folder of ``output`` where there is none.
 
+    An encoder that is a folder or a zip of one comes back as a folder, unless the suffix is .zip or .safetensors.
+
     Raises:
         UsageError: the file exists already, is the encoder itself, has no usable suffix, or its folder cannot be made.
     """
-    if output.suffix.lower() not in CONTAINERS:
+    suffix, folder = output.suffix.lower(), encoder.is_dir() or encoder.suffix.lower() == ".zip"
+    if folder and suffix in CONTAINERS[1:]:
+        raise _bad_place("output", f"the suffix '{suffix}'", "a folder, a .zip or a .safetensors file", "Rename it.")
+    if not folder and suffix not in CONTAINERS:
         raise _bad_place("output", f"the suffix '{output.suffix}'", "one of " + ", ".join(CONTAINERS), "Rename it.")
     if output.exists() and encoder.exists() and output.samefile(encoder):
         raise _bad_place("output", "the encoder itself", "another file", "Name a new file; the input is never changed.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import stat
 import tempfile
 import zipfile
@@ -328,12 +327,6 @@ def _copy_out(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, li
             action=_ZIP_AGAIN,
         ) from failure
     return written
-
-
-def copy_parts(source: Path, names: list[str], into: Path) -> None:
-    """Copy files of weights byte for byte."""
-    for name in names:
-        shutil.copyfile(source / name, into / name)
 
 
 _GIVE_ALL = (

@@ -19,6 +19,7 @@ from core.encoders.card import EncoderCard
 from core.encoders.load import CARD_KEY, LoadedEncoder, SourceForm
 from core.encoders.parts import put, take
 from core.encoders.placement import Placement
+from core.encoders.write_folder import write_folder
 from core.errors import AuditFailed, UsageError
 from core.types import Encoder
 
@@ -28,7 +29,8 @@ _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".tar", ".ckpt", ".bin")
 def write_encoder(loaded: LoadedEncoder, encoder: Encoder, path: Path) -> None:
     """Write the weights of ``encoder``, which came from ``loaded``, to ``path``, whole or not at all.
 
-    The suffix chooses the container: ``.safetensors``, or ``.pt``/``.pth`` with the wrapper the file had. The card
+    The suffix chooses the container: ``.safetensors``, or ``.pt``/``.pth`` with the wrapper the file had; for what came
+    as a folder or a zip of one ``.zip``, or a folder under any other suffix (see ``write_folder``). The card
     goes into the metadata (in a wrapped checkpoint, beside the state dict; a bare state dict in ``.pt`` has no place
     for it). Momentum copies of the encoder in the same file receive the same weights, so that no copy of the old ones
     is left; projection heads stay as they were, an optimizer's state is left out.
@@ -41,6 +43,8 @@ def write_encoder(loaded: LoadedEncoder, encoder: Encoder, path: Path) -> None:
         loaded = _in_its_own_names(loaded)
     tensors = _new_tensors(loaded.source, encoder)
     suffix = path.suffix.lower()
+    if loaded.source.folder is not None and suffix != ".safetensors":
+        return write_folder(loaded.source.folder, tensors, _card_text(None, loaded.card), path)
     if suffix != ".safetensors" and suffix not in _CHECKPOINT_SUFFIXES:
         raise UsageError(
             "unknown_container",

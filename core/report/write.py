@@ -7,7 +7,9 @@ import shutil
 import time
 from pathlib import Path
 
+from core.encoders.load import LoadedEncoder
 from core.encoders.write import write_encoder
+from core.encoders.write_folder import copy_folder
 from core.kinds.findings import Findings, SetFindings
 from core.report.artifacts import DELIVERED, Artifact, Inputs, artifact_row
 from core.report.build import Circumstances, build_report
@@ -18,7 +20,7 @@ from core.report.page import render_page
 from core.report.pictures import Picture, trigger_pictures
 from core.run import Run
 from core.triggers import save_trigger
-from core.types import ImageSet
+from core.types import Encoder, ImageSet
 
 
 def write_artifacts(
@@ -69,14 +71,36 @@ def _deliver(findings: Findings, inputs: Inputs, output: Path) -> tuple[Artifact
     if findings.delivered is None:
         return ()
     assert inputs.loaded is not None and inputs.encoder_path is not None  # kinds that deliver one require one
+    if inputs.loaded.source.folder is not None and inputs.container != ".safetensors":
+        return (
+            _deliver_folder(findings.delivered, inputs.loaded, inputs, output, changed=findings.unlearning is not None),
+        )
     checkpoint = inputs.loaded.source.is_checkpoint
     suffix = inputs.container or (".pt" if checkpoint else ".safetensors")
     path = output / f"purified{suffix}"
-    if findings.unlearning is None and checkpoint == (suffix != ".safetensors"):
+    same_form = inputs.loaded.source.folder is None and checkpoint == (suffix != ".safetensors")
+    if findings.unlearning is None and same_form:
         shutil.copyfile(inputs.encoder_path, path)
     else:
         write_encoder(inputs.loaded, findings.delivered, path)
     return (Artifact(DELIVERED, path, "application/octet-stream"),)
+
+
+def _deliver_folder(
+    delivered: Encoder, loaded: LoadedEncoder, inputs: Inputs, output: Path, *, changed: bool
+) -> Artifact:
+    """What came as a folder or a zip of one, as such again."""
+    assert inputs.encoder_path is not None and loaded.source.folder is not None
+    came_zipped = not inputs.encoder_path.is_dir()
+    zipped = came_zipped if inputs.container is None else inputs.container == ".zip"
+    path = output / ("purified.zip" if zipped else "purified")
+    if not changed and zipped and came_zipped:
+        shutil.copyfile(inputs.encoder_path, path)
+    elif not changed and not zipped and not came_zipped:
+        copy_folder(loaded.source.folder, inputs.encoder_path, path)
+    else:
+        write_encoder(loaded, delivered, path)
+    return Artifact(DELIVERED, path, "application/zip" if zipped else "application/octet-stream")
 
 
 def _draw(findings: Findings, images: ImageSet, output: Path) -> tuple[tuple[Artifact, ...], tuple[Picture, ...]]:
