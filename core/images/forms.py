@@ -14,7 +14,7 @@ from core.images.npz_arrays import is_npz, open_npz
 from core.images.parquet_table import ENCRYPTED, MAGIC, open_parquet
 from core.images.pickled_arrays import is_pickle, open_pickle
 from core.images.stored_array import NPY_MAGIC
-from core.images.strangers import stranger_for_a_set
+from core.images.strangers import TENSOR_LINE, stranger_for_a_set
 from core.images.tar_archive import is_tar, open_tar
 from core.images.tar_headers import BLOCK
 from core.images.unpack import compression_of, unpacked
@@ -37,6 +37,8 @@ def open_file(path: Path) -> Iterator[Members]:
                     with open_npz(archive) as images:
                         yield images
                 else:
+                    if any(name.endswith("/data.pkl") for name in archive.names()):
+                        refuse("not_an_archive", "a PyTorch file", FORMS, f"Convert it: {TENSOR_LINE}")
                     yield archive
         elif is_tar(start):
             yield open_tar(file)

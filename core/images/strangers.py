@@ -53,6 +53,7 @@ def named_stranger(data: bytes) -> str | None:
 
 
 _NUMPY = "python -c \"import numpy; {line}; numpy.save('images.npy', x)\""
+TENSOR_LINE = _NUMPY.format(line="import torch; x = torch.load('FILE', weights_only=True).numpy()")
 _SETS: tuple[tuple[int, bytes, str, str], ...] = (
     (
         *(0, b"MATLAB 5.0", "a MATLAB file"),

@@ -163,3 +163,12 @@ def test_the_line_for_matlab_works(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     exec(action.split('python -c "')[1].split('"')[0].replace("FILE", "svhn.mat"), {})
     assert torch.equal(load_images(tmp_path / "images.npy", SIZE, minimum=COUNT).pixels, EXPECTED)
+
+
+def test_the_line_for_a_tensor_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(EXPECTED, tmp_path / "x.pt")
+    code, found, action = refusal(tmp_path / "x.pt")
+    assert code == "not_an_archive" and "PyTorch" in found
+    monkeypatch.chdir(tmp_path)
+    exec(action.split('python -c "')[1].split('"')[0].replace("FILE", "x.pt"), {})
+    assert torch.equal(load_images(tmp_path / "images.npy", SIZE, minimum=COUNT).pixels, EXPECTED)
