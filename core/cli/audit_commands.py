@@ -26,7 +26,9 @@ from core.forecast.words import parse_duration
 if TYPE_CHECKING:
     from core.audit import AuditOutcome, AuditRequest
 
-EncoderFile = Annotated[Path, typer.Argument(metavar="ENCODER", help="Weights: .safetensors, .pt, .pth or a Hugging Face folder.")]
+EncoderFile = Annotated[
+    Path, typer.Argument(metavar="ENCODER", help="Weights: .safetensors, .pt, .pth or a Hugging Face folder.")
+]
 ImagesPath = Annotated[
     Path, typer.Argument(metavar="IMAGES", help="Clean, unlabelled images: a folder, zip, tar, table or array.")
 ]
