@@ -1,8 +1,8 @@
 """Peak memory of the stages of an audit at 224 pixels, one step of each: ``python -m tests.benchmarks.peaks NETWORK``.
 
 A process of its own, since an allocator remembers. On a processor the peak is that of the process' resident memory, on
-a GPU that of PyTorch's allocator. Printed is what a stage needs above what the process held when the stages began, which
-was the weights, and its share of the budget.
+a GPU that of PyTorch's allocator. Printed is what a stage needs above what the process held when the stages began (the
+weights were part of that), and its share of the budget.
 """
 
 from __future__ import annotations
