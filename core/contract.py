@@ -34,9 +34,18 @@ def methods_document() -> dict[str, Any]:
 
 def card_schema() -> dict[str, Any]:
     """The JSON Schema of ``encoder-card/1``."""
+    schema = EncoderCard.model_json_schema(by_alias=True, mode="validation")
+    required = schema.pop("required")
+    described = {name: {"description": schema["properties"][name].get("title", name)} for name in required}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **EncoderCard.model_json_schema(by_alias=True, mode="validation"),
+        **schema,
+        # Beside a folder's own config.json, or to name a copy, a card may say one of these alone.
+        "if": {
+            "anyOf": [{"required": [name]} for name in ("pooling", "projection", "copy")],
+            "not": {"required": ["architecture"]},
+        },
+        "else": {"required": required, "properties": described},
     }
 
 

@@ -65,6 +65,7 @@ def test_a_form_with_files_makes_a_queued_audit(service: Running) -> None:
     [
         ({"copy": "teacher"}, {"copy": "teacher"}),
         ({"card": '{"copy": "student"}'}, {"copy": "student"}),
+        ({"card": '{"pooling": "cls"}'}, {"pooling": "cls"}),
         ({"card": json.dumps(dict(SAMPLE_CARD)), "copy": "teacher"}, {**SAMPLE_CARD, "copy": "teacher"}),
     ],
 )
