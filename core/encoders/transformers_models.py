@@ -95,6 +95,9 @@ def build_tower(card: EncoderCard) -> Tower:
     if pooling == "cls" and not row.prefix_tokens:
         raise _bad("card.pooling", f"pooling 'cls' of a {card.architecture}", "'pooler' or 'mean': it has no CLS token")
     values = own_config(card.architecture, card.config or {})
+    for name in getattr(library, row.config).__annotations__:  # nothing random, where a method trains the network
+        if "drop" in name or name in ("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale"):
+            values[name] = 0.0 if "drop" in name else None
     if "vision_use_head" in row.fixed_by_pooling:
         values["vision_use_head"] = pooling == "pooler"
     if row.masks:
