@@ -7,62 +7,31 @@ exactly; every number must be finite.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from core.encoders.architectures import build_backbone, shapes_of, state_from_file, state_in_file, untagged
 from core.encoders.card import EncoderCard, parse_card
 from core.encoders.copies import Choice, choose_copy, copy_alone
-from core.encoders.file_kind import FileKind, recognise
-from core.encoders.folder import CONFIG, Folder, FolderForm, folder_around, opened_folder, read_folder
-from core.encoders.hf_config import describe, looks_like_tower, needs_config
-from core.encoders.infer import corrected_card, infer_card
-from core.encoders.inspect_pickle import inspect_legacy_checkpoint
-from core.encoders.inspect_safetensors import inspect_safetensors
-from core.encoders.inspect_zip import inspect_zip_checkpoint
+from core.encoders.find_card import find_card, may_be_partial
+from core.encoders.infer import corrected_card
 from core.encoders.nearest import nearest_in_words
 from core.encoders.parts import take
 from core.encoders.placement import Mismatch, Placement, search, unrecognised
 from core.encoders.pretrained import completed
-from core.encoders.reading import ASSUMED, GIVEN, OWN, Reading, audited
-from core.encoders.sandbox import Checkpoint, open_checkpoint
+from core.encoders.reading import Reading, audited
+from core.encoders.source import SourceForm, read_source, some_names
 from core.encoders.timm_names import converted
 from core.encoders.tower_rows import is_tower
 from core.encoders.transformers_models import is_unused
-from core.errors import UnsupportedInput, UsageError
+from core.errors import UnsupportedInput
 from core.types import Encoder
-
-CARD_KEY = "encoder_card"
-# Types of numbers, containers and parsed arguments: no news.
-_TORCHS_OWN = ("torch.", "numpy.", "builtins.", "__builtin__.", "typing.", "argparse.Namespace", "__torch__.")
-
-
-@dataclass(frozen=True)
-class SourceForm:
-    """All that writing an encoder in the form in which it came needs.
-
-    ``tensors`` is everything the file held, heads included, with its own dtypes, by path through nested dicts (for
-    safetensors a path of one part). ``placements`` are the copies of the encoder in it, the audited one first.
-    """
-
-    is_checkpoint: bool
-    tensors: Mapping[tuple[str, ...], Tensor]
-    placements: tuple[Placement, ...] = ()
-    scalars: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()  # sentences on what was passed over in reading the file
-    folder: FolderForm | None = None  # the files that the tensors lay in, where a whole folder came
 
 
 @dataclass(frozen=True)
@@ -102,11 +71,11 @@ def load_encoder(
     name = name or path.name
     alone = None if card is None else copy_alone(card)
     card = card if alone is None else None
-    if card is not None and not _may_be_partial(card):
+    if card is not None and not may_be_partial(card):
         parse_card(completed(card))  # what is wrong with it is said before the file is read
-    source, digest, described = _read_any(path, name)
+    source, digest, described = read_source(path, name)
     shapes = {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}
-    found, origin, assumed, size_assumed = _find_card(card, described, source, path, shapes)
+    found, origin, assumed, size_assumed = find_card(card, described, source, path, shapes)
     assumptions = list(assumed)
     choice = _place(found, source, copy or alone or found.audited_copy)
     placements = choice.placements
@@ -126,184 +95,6 @@ def load_encoder(
     card_found = found.model_copy(update={"feature_dim": encoder.feature_dim}) if found.feature_dim is None else found
     reading = Reading(audited(card_found, origin, copy=choice.words or ""), tuple(assumptions), tuple(notes))
     return LoadedEncoder(encoder, card_found, digest, parameters, dropped, reading, placed, choice.words, size_assumed)
-
-
-def _find_card(
-    given: Mapping[str, Any] | None,
-    described: Folder | None,
-    source: SourceForm,
-    path: Path,
-    shapes: Mapping[tuple[str, ...], tuple[int, ...]],
-) -> tuple[EncoderCard, str, tuple[str, ...], bool]:
-    """The card, who gave it, what was assumed where nobody did, and whether the input size was."""
-    own = _own_card(source)
-    if given is not None:
-        return *_given(given, own, described, shapes), False
-    if own is not None:
-        return own, OWN, (), False
-    if (beside := _card_beside(path)) is not None:
-        return beside[0], f"read by the card beside the file, {beside[1]}", (), False
-    if described is not None:
-        told = describe(described.config, described.preprocessor, map(".".join, shapes))
-        return (
-            parse_card(completed(told.fields), CONFIG, UnsupportedInput),
-            _by_files(described),
-            tuple(told.assumptions.values()),
-            False,
-        )
-    try:
-        inferred = infer_card(shapes, source.scalars)
-    except UnsupportedInput as failure:
-        if looks_like_tower(map(".".join, shapes)):
-            raise needs_config() from failure
-        raise
-    return inferred.card, ASSUMED, inferred.assumptions, inferred.size_assumed
-
-
-def _given(
-    given: Mapping[str, Any],
-    own: EncoderCard | None,
-    described: Folder | None,
-    shapes: Mapping[tuple[str, ...], tuple[int, ...]],
-) -> tuple[EncoderCard, str, tuple[str, ...]]:
-    """A card that was given; what it leaves out, a folder's own files say, unless it means another architecture."""
-    base: Mapping[str, Any] = {} if own is None or described is None else own.to_json()
-    assumptions: tuple[str, ...] = ()
-    if not base and described is not None and ("architecture" not in given or is_tower(str(given["architecture"]))):
-        told = describe(described.config, described.preprocessor, map(".".join, shapes))
-        base = told.fields
-        assumptions = tuple(sentence for name, sentence in told.assumptions.items() if name not in given)
-    if given.get("architecture", base.get("architecture")) != base.get("architecture"):
-        base = {}
-    card = parse_card(completed({**base, **given}))
-    return card, GIVEN + (f", the rest {_by_files(described)}" if base and described else ""), assumptions
-
-
-def _may_be_partial(card: Mapping[str, Any]) -> bool:
-    """Whether a folder's own files may have the rest of ``card``."""
-    return isinstance(card, Mapping) and str(card.get("architecture", "transformers/")).startswith("transformers/")
-
-
-def _by_files(folder: Folder) -> str:
-    return "read by config.json" + (" and preprocessor_config.json" if folder.preprocessor is not None else "")
-
-
-def _read_any(path: Path, name: str) -> tuple[SourceForm, str, Folder | None]:
-    """What lies at ``path``, its digest, and the descriptions beside its weights where there are any."""
-    with opened_folder(path) as opened:
-        if opened is None:
-            source, digest = _read(path, name)
-            return source, digest, folder_around(path, name, source)
-        parts: list[SourceForm] = []
-
-        def read(file: Path, part: str) -> SourceForm:
-            parts.append(_read(file, part)[0])
-            return parts[-1]
-
-        folder = read_folder(*opened, read)
-    remarks = tuple(sentence for part in parts for sentence in part.remarks)
-    left_out = tuple(left for part in parts for left in part.left_out)
-    source = SourceForm(
-        parts[0].is_checkpoint,
-        MappingProxyType(dict(folder.tensors)),
-        metadata=folder.metadata,
-        left_out=left_out,
-        remarks=remarks,
-        folder=folder.form,
-    )
-    return source, folder.digest, folder
-
-
-def _read(path: Path, name: str) -> tuple[SourceForm, str]:
-    if not path.is_file():
-        raise UsageError(
-            "no_such_file",
-            field="encoder",
-            found=f"no file at {path}",
-            expected="a file of encoder weights",
-            action="Check the path.",
-        )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-        file.seek(0)
-        kind = recognise(file, size, name)
-        file.seek(0)
-        if kind is FileKind.SAFETENSORS:
-            source = _read_safetensors(path, file, size)
-        else:
-            source = _read_checkpoint(file, size, zipped=kind is FileKind.ZIP_CHECKPOINT)
-    return source, digest
-
-
-def _read_safetensors(path: Path, file: BinaryIO, size: int) -> SourceForm:
-    header = inspect_safetensors(file, size)
-    with safe_open(path, framework="pt") as opened:
-        tensors: dict[tuple[str, ...], Tensor] = {(key,): opened.get_tensor(key) for key in header.shapes}
-    return SourceForm(is_checkpoint=False, tensors=MappingProxyType(tensors), metadata=header.metadata)
-
-
-def _read_checkpoint(file: BinaryIO, size: int, *, zipped: bool) -> SourceForm:
-    if zipped:
-        inspect_zip_checkpoint(file, size)
-    else:
-        inspect_legacy_checkpoint(file)
-    opened = open_checkpoint(file)
-    return SourceForm(
-        is_checkpoint=True,
-        tensors=MappingProxyType(dict(opened.tensors)),
-        scalars=opened.scalars,
-        left_out=opened.left_out,
-        remarks=tuple(_passed_over(opened)),
-    )
-
-
-def _passed_over(opened: Checkpoint) -> Iterator[str]:
-    """What a checkpoint holds besides tensors and plain values, in sentences."""
-    if opened.emptied:
-        names = _some_names([name for name in opened.emptied if not name.startswith("torch.nn.")] or opened.emptied, 2)
-        yield f"The file holds whole objects ({names}): their weights were read, their code was not imported nor run."
-    skipped = [name for name in opened.skipped if not name.startswith(_TORCHS_OWN)]
-    if skipped:
-        yield f"Objects beside the weights were passed over, neither imported nor run: {_some_names(skipped)}."
-    if count := len(opened.left_out):
-        few = _some_names([name.rpartition(".")[2] or name for name in opened.left_out])
-        yield f"{count} {'tensor' if count == 1 else 'tensors'} under names that no state dict has, left out: {few}."
-
-
-def _some_names(names: Sequence[str], most: int = 6) -> str:
-    return ", ".join(ascii(name)[1:-1][:80] for name in names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _own_card(source: SourceForm) -> EncoderCard | None:
-    text = source.metadata.get(CARD_KEY, source.scalars.get((CARD_KEY,)))
-    return None if text is None else _card_from_text(str(text), "encoder.card")
-
-
-def _card_beside(path: Path) -> tuple[EncoderCard, str] | None:
-    """A card in a JSON file of the same name, and that name: ``x.card.json`` must be one, ``x.json`` may be something
-    else."""
-    for beside in (path.with_suffix(".card.json"), path.with_name(path.name + ".card.json")):
-        if beside.is_file():
-            return _card_from_text(beside.read_text(encoding="utf-8", errors="replace"), beside.name), beside.name
-    plain = path.with_suffix(".json")
-    if plain.is_file() and "encoder-card/" in (text := plain.read_text(encoding="utf-8", errors="replace")):
-        return _card_from_text(text, plain.name), plain.name
-    return None
-
-
-def _card_from_text(text: str, where: str) -> EncoderCard:
-    try:
-        mapping = json.loads(text)
-    except (ValueError, RecursionError) as failure:
-        raise UnsupportedInput(
-            "invalid_card",
-            field=where,
-            found="text that is not JSON",
-            expected="an encoder card, encoder-card/1",
-            action="Correct the card, or give one in the request.",
-        ) from failure
-    return parse_card(completed(mapping), where, UnsupportedInput)
 
 
 def _place(card: EncoderCard, source: SourceForm, copy: str | None) -> Choice:
@@ -360,7 +151,7 @@ def _computed(placement: Placement) -> list[str]:
         ]
     if not placement.computed:
         return []
-    names = _some_names(list(placement.computed), 4)
+    names = some_names(list(placement.computed), 4)
     return [
         f"Not as they stand in the file, but as timm converts published files to this size and its names: {names}. "
         "A purified copy is written in timm's names."

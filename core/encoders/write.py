@@ -16,9 +16,11 @@ from torch import Tensor
 
 from core.encoders.architectures import state_in_file
 from core.encoders.card import EncoderCard
-from core.encoders.load import CARD_KEY, LoadedEncoder, SourceForm
+from core.encoders.find_card import CARD_KEY
+from core.encoders.load import LoadedEncoder
 from core.encoders.parts import put, take
 from core.encoders.placement import Placement
+from core.encoders.source import SourceForm
 from core.encoders.write_folder import write_folder
 from core.errors import AuditFailed, UsageError
 from core.types import Encoder
