@@ -10,6 +10,8 @@ from core.forecast.words import duration, span
 
 SPARE = 1.25
 """By how much a forecast must keep below a limit to be recommended: the next measurement is a little different."""
+ROOM = 2.0
+"""A limit that is recommended is so many times the forecast: on a busy machine the next one may be much larger."""
 
 
 def check_limit(limit: float | None, forecast: Forecast, budgets: Mapping[str, Forecast]) -> None:
@@ -46,5 +48,5 @@ def _way_out(limit: float, forecast: Forecast, budgets: Mapping[str, Forecast]) 
 
 def limit_for(forecast: Forecast) -> str:
     """A limit, as the option is written, that the same audit keeps to: whole minutes, from three hours on hours."""
-    minutes = -(-SPARE * forecast.seconds_low // 60)
+    minutes = -(-ROOM * forecast.seconds_low // 60)
     return f"{-(-minutes // 60):.0f}h" if minutes >= 180 else f"{minutes:.0f}m"

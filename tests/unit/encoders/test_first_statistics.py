@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -49,7 +51,8 @@ def test_a_wrong_std_is_noticed_and_the_right_one_named(architecture: str) -> No
     assert why_other_pixels(encoder(backbone, *RIGHT), shown(2)) == ()
     (sentence,) = why_other_pixels(encoder(backbone, *WRONG), shown(2))
     assert sentence.startswith("The images, normalised by mean 0.5 0.5 0.5 and std 0.5 0.5 0.5, do not look like")
-    assert "they vary 0.2 times as much" in sentence
+    ratio = re.search(r"they vary (0\.\d) times as much", sentence)
+    assert ratio is not None and 0.1 <= float(ratio[1]) <= 0.4  # (.225 / .5) squared, about; random first layers differ
     assert "With ImageNet's mean and std they would look like them" in sentence
 
 
