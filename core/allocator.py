@@ -33,6 +33,13 @@ def kept_memory() -> Iterator[None]:
     finally:
         libc.mallopt(_MMAP_MAX, _USUAL_MMAP_MAX)
         libc.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM)
+        release_freed()
+
+
+def release_freed() -> None:
+    """Give freed memory back to the system now: what comes next is of another size."""
+    libc = _glibc()
+    if libc is not None:
         libc.malloc_trim(0)
 
 

@@ -96,8 +96,8 @@ def main(name: str) -> None:
     with _as_in_an_audit(device) as budget:
         weights = sum(weight.nbytes for weight in encoder.parameters())
         print(f"{name} at {SIDE} pixels on {device}, weights {weights / 2**20:.0f} MiB, budget {BUDGET}:", flush=True)
-        run = OneStep(device, budget)
         subject = frozen(encoder)
+        run = OneStep(device, budget)
         search_all(subject, images, config, run, seed=0)
         pixels = images.batch(slice(None), device)
         target = torch.nn.functional.normalize(subject(pixels[:1]), dim=1)[0].float()
