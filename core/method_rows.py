@@ -40,6 +40,7 @@ DETECTION: tuple[Method[Detect], ...] = (
         stage_plan=ssldefender_search.stage_plan,
         follow=ssldefender.follow,
         follow_plan=ssldefender.follow_plan,
+        score_kinds=ssldefender.kind_scores,
         second=DECREE,
         worth=partial(worth, ssldefender_search.METHOD),
     ),

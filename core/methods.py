@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -30,6 +30,15 @@ class Follow(Protocol):
     def __call__(
         self, encoder: Encoder, images: ImageSet, config: Any, found: Detection, run: Run, *, seed: int
     ) -> Detection: ...
+
+
+class ScoreKinds(Protocol):
+    """What an encoder scores in the kinds of trigger with these keys, as x of ``core.recovery.nulls`` by the key;
+    ``config`` is that of the detection. A kind of which nothing can be said is missing."""
+
+    def __call__(
+        self, encoder: Encoder, images: ImageSet, config: Any, kinds: Collection[str], run: Run, *, seed: int
+    ) -> Mapping[str, float]: ...
 
 
 class Unlearn(Protocol):
@@ -69,7 +78,8 @@ class Method(Generic[MethodT]):
     the encoder that they take at most; ``settles_from`` is the share of them after which a search that stops by itself
     may have done so. ``uses_new_triggers``: whether triggers that are found after a round of unlearning would change
     the next; not so for methods that ignore triggers or take only the first. ``follow`` with its ``follow_plan``: how a
-    detection method comes to more triggers of what it found; None for methods that have no such step. ``second`` is
+    detection method comes to more triggers of what it found; None for methods that have no such step. ``score_kinds``: the
+    same search for some kinds of trigger only, which a purified copy of the suspect is put to. ``second`` is
     asked, with its default parameters, where a detection method is in doubt. ``worth`` says what a run with a
     configuration is worth that found nothing, on images of a (height, width): every detection method has it."""
 
@@ -82,6 +92,7 @@ class Method(Generic[MethodT]):
     uses_new_triggers: bool = True
     follow: Follow | None = None
     follow_plan: Callable[[Any, int, Workload], Mapping[str, Passes]] | None = None
+    score_kinds: ScoreKinds | None = None
     second: Method[MethodT] | None = None
     worth: Callable[[Any, tuple[int, int]], Worth] | None = None
     settles_from: float = 1.0

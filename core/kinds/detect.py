@@ -9,7 +9,7 @@ from core.methods import Choice, Detect, Unlearn
 from core.recovery.bands import shipped_observations
 from core.recovery.detection import Detection
 from core.recovery.second_opinion import settled_by, wants_another
-from core.recovery.surrogate import against_surrogate
+from core.recovery.surrogate import against_surrogate, undecided
 from core.recovery.yardstick import is_measured
 from core.run import Run, StageRun
 from core.types import Encoder, ImageSet, Verdict
@@ -41,10 +41,7 @@ def judge(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlear
     plan |= second_stages(found, detection)
     run.plan(plan | detection.follow_stages(found))
     found = asked_again(subject, found, detection, run)
-    if found.verdict is not Verdict.CLEAN and needs_surrogate(found):
-        run.plan(plan | detection.follow_stages(found))
-        if found.verdict is Verdict.BACKDOORED:
-            found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
+    if needs_surrogate(found):
         found = held_against_copy(subject, found, detection, unlearning, run)
     return weighed(subject, found, detection)
 
@@ -113,14 +110,21 @@ def needs_surrogate(found: Detection) -> bool:
 def held_against_copy(
     subject: Subject, found: Detection, detection: Choice[Detect], unlearning: Choice[Unlearn], run: Run
 ) -> Detection:
-    """``found`` judged anew by what the same detection sees in a copy without its triggers."""
+    """``found`` judged anew by what the same search sees in a copy without its triggers. The copy is searched only for
+    the kinds of trigger that it can settle; where there are none, none is made."""
+    observed = shipped_observations()
+    kinds = undecided(found, observed)
+    if not kinds or detection.method.score_kinds is None:
+        return against_surrogate(found, {}, observed)
+    if found.verdict is Verdict.BACKDOORED:
+        found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     aside = StageRun(run, SURROGATE)
     triggers = [recovered.trigger for recovered in found.triggers]
     copy = unlearning.method.apply(
         subject.encoder, subject.images, triggers, unlearning.config, aside, seed=subject.seed
     ).student
-    again = detection.method.apply(copy, subject.images, detection.config, aside, seed=subject.seed)
-    return against_surrogate(found, again, shipped_observations())
+    scores = detection.method.score_kinds(copy, subject.images, detection.config, kinds, aside, seed=subject.seed)
+    return against_surrogate(found, scores, observed)
 
 
 def surrogate_stages(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn]) -> dict[str, float]:

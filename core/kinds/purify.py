@@ -17,7 +17,7 @@ from core.kinds.findings import Findings, Subject
 from core.methods import Choice, Detect, Unlearn
 from core.recovery.bands import shipped_observations
 from core.recovery.detection import Detection
-from core.recovery.surrogate import against_surrogate
+from core.recovery.surrogate import against_surrogate, scores_of
 from core.run import Run, StageRun
 from core.types import Verdict
 
@@ -64,7 +64,7 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
         again = weighed(subject, again, detection)
         if number == 1 and to_compare:
             # The purified copy is at hand: it serves as the yardstick that no clean encoder of the family could be.
-            found = weighed(subject, against_surrogate(found, again, shipped_observations()), detection)
+            found = weighed(subject, against_surrogate(found, scores_of(again), shipped_observations()), detection)
             if found.verdict is Verdict.CLEAN:
                 return Findings(found, delivered=subject.encoder)
         if number == MOST_ROUNDS or not (purification.method.uses_new_triggers and _worth_another_round(again)):

@@ -19,6 +19,9 @@ from core.ops.masks import mask_with_budget
 from core.triggers import AdditiveTrigger, MaskedTrigger
 from core.types import Images
 
+OPAQUE_PATCH = "opaque-patch"
+"""The kind of :class:`WindowPattern`."""
+
 BLOCK = 32
 """Pixels of a side of the blocks that a spectral pattern repeats in, as CTRL does."""
 
@@ -184,7 +187,7 @@ class WindowPattern(_OnPixels):
 
     @property
     def key(self) -> str:
-        return kind_key("opaque-patch", self.bound)
+        return kind_key(OPAQUE_PATCH, self.bound)
 
     def mask(self, height: int, width: int) -> Tensor:
         mask = torch.zeros(1, height, width)

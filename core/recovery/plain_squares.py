@@ -33,6 +33,8 @@ from core.run import Run
 from core.types import Encoder, Images
 
 STAGE = "scan plain squares"
+PLAIN_SQUARE = "plain-square"
+"""The kind of :class:`PlainSquare`."""
 _RELATIVE_SIDES = (1.0, 5 / 6, 2 / 3)
 """Sides of the grid's squares, relative to the largest: each covers those a little smaller, wherever they lie."""
 _CLIMBERS, _MOVES = 12, 4
@@ -52,7 +54,7 @@ class PlainSquare(WindowPattern):
 
     @property
     def key(self) -> str:
-        return kind_key("plain-square", self.bound)
+        return kind_key(PLAIN_SQUARE, self.bound)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ Deviations from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -41,10 +41,11 @@ from core.recovery.search import Candidate
 from core.recovery.soundness import clean_similarity, why_too_dull, why_unsound
 from core.recovery.ssldefender_search import (
     METHOD,
-    Searched,
+    SearchedAll,
     SSLDefenderConfig,
     pattern_of,
     search_all,
+    search_kinds,
     split,
     target_budget,
 )
@@ -156,12 +157,22 @@ def clean_scores(
             action="Leave it out.",
         )
     searched = search_all(network, images, config, run, seed=seed)
-    scores = {top.hypothesis.key: remaining_gap(top.score, searched.floor) for top in searched.sound}
     grown = growth(searched.additive[0].similarity, searched.half.similarity, searched.floor)
-    return scores if grown is None else scores | {growth_key(pattern_of(config)): grown}
+    return searched.scores if grown is None else searched.scores | {growth_key(pattern_of(config)): grown}
 
 
-def _why_a_stranger(searched: Searched, yardstick: Yardstick) -> tuple[str, ...]:
+def kind_scores(
+    encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, kinds: Collection[str], run: Run, *, seed: int
+) -> dict[str, float]:
+    """What ``encoder`` scores in the ``kinds`` of trigger with these keys: the key -> x (``nulls``). A kind that found
+    nothing but triggers that blow features up is missing; all are where nothing can be concluded from the encoder."""
+    network = frozen(encoder)
+    if why_unsound(network, images, run):
+        return {}
+    return search_kinds(network, images, config, run, seed=seed, kinds=kinds).scores
+
+
+def _why_a_stranger(searched: SearchedAll, yardstick: Yardstick) -> tuple[str, ...]:
     """The sentence of ``yardstick.why_a_stranger``; none where there is nothing to say."""
     top = searched.additive[0]
     pattern = top.hypothesis
@@ -170,7 +181,7 @@ def _why_a_stranger(searched: Searched, yardstick: Yardstick) -> tuple[str, ...]
     return () if why is None else (why,)
 
 
-def _rows(searched: Searched, yardstick: Yardstick, config: SSLDefenderConfig) -> tuple[HypothesisResult, ...]:
+def _rows(searched: SearchedAll, yardstick: Yardstick, config: SSLDefenderConfig) -> tuple[HypothesisResult, ...]:
     """Each kind of trigger against what clean encoders score, and the additive one against half of itself."""
     rows = []
     for kind in searched.found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,9 +15,17 @@ from core.random import generator
 from core.recovery.blow_up import without_blow_ups
 from core.recovery.forward import features_in_chunks
 from core.recovery.growth import RESTARTS, half_of
-from core.recovery.hypotheses import AdditivePattern, Hypothesis, MaskedPattern, SpectralPattern
+from core.recovery.hypotheses import (
+    OPAQUE_PATCH,
+    AdditivePattern,
+    Hypothesis,
+    MaskedPattern,
+    SpectralPattern,
+    kind_key,
+)
+from core.recovery.nulls import remaining_gap
 from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
-from core.recovery.plain_squares import SquareSettings, search_squares, square_stage
+from core.recovery.plain_squares import PLAIN_SQUARE, SquareSettings, search_squares, square_stage
 from core.recovery.power import Effort
 from core.recovery.search import Candidate, SearchSettings, search, search_passes
 from core.recovery.soundness import clean_similarity, look_plan
@@ -159,46 +168,82 @@ def stage_plan(config: SSLDefenderConfig, load: Workload) -> dict[str, Passes]:
 
 @dataclass(frozen=True)
 class Searched:
-    """What the searches of one encoder ended with.
+    """What searches of one encoder ended with.
 
-    ``found`` has the candidates of each kind of trigger, best first, and ``half`` the best additive pattern of half the
-    strength; ``floor`` is the pairwise similarity of held-back clean images, ``clean`` the features ``[M, D]`` of at
-    most ``KNOWN`` clean images.
+    ``found`` has the candidates of each kind of trigger, best first; ``floor`` is the pairwise similarity of held-back
+    clean images, ``clean`` the features ``[M, D]`` of at most ``KNOWN`` clean images.
     """
 
     found: list[list[Candidate]]
-    half: Candidate
     floor: float
     clean: Features
-
-    @property
-    def additive(self) -> list[Candidate]:
-        """Of the additive pattern at full strength."""
-        return next(kind for kind in self.found if isinstance(kind[0].hypothesis, AdditivePattern))
 
     @property
     def sound(self) -> list[Candidate]:
         """The best of each kind that does not blow features up; of a kind that found no such trigger none."""
         return [top for kind in self.found for top in without_blow_ups(kind, self.clean)[:1]]
 
+    @property
+    def scores(self) -> dict[str, float]:
+        """x (``nulls``) of each kind's best sound trigger, by the kind's key."""
+        return {top.hypothesis.key: remaining_gap(top.score, self.floor) for top in self.sound}
 
-def search_all(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int) -> Searched:
+
+@dataclass(frozen=True)
+class SearchedAll(Searched):
+    """The same after all kinds were searched for; ``half`` is the best additive pattern of half the strength."""
+
+    half: Candidate
+
+    @property
+    def additive(self) -> list[Candidate]:
+        """Of the additive pattern at full strength."""
+        return next(kind for kind in self.found if isinstance(kind[0].hypothesis, AdditivePattern))
+
+
+def search_all(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int) -> SearchedAll:
     """Search the frozen ``network`` for all kinds of trigger.
 
     Raises:
         AuditFailed: the encoder's features are not finite on triggered images.
     """
     search_images, held_back = split(images, network, seed)
+    found = search_kinds(network, images, config, run, seed=seed)
+    settings = _half_settings(config)
+    half = search(network, search_images, held_back, half_of(pattern_of(config)), settings, run, seed=seed)[0]
+    return SearchedAll(found.found, found.floor, found.clean, half)
 
-    def look(hypothesis: Hypothesis, settings: SearchSettings) -> list[Candidate]:
-        return search(network, search_images, held_back, hypothesis, settings, run, seed=seed)
 
-    found = [look(hypothesis, _settings(config, steps)) for hypothesis, steps in _searches(config)]
-    found.append(search_windows(network, search_images, held_back, _windows(config), run, seed=seed))
-    found.append(search_squares(network, search_images, held_back, _squares(config), run))
-    half = look(half_of(pattern_of(config)), _half_settings(config))[0]
+def search_kinds(
+    network: Encoder,
+    images: ImageSet,
+    config: SSLDefenderConfig,
+    run: Run,
+    *,
+    seed: int,
+    kinds: Collection[str] | None = None,
+) -> Searched:
+    """Search the frozen ``network`` for the kinds of trigger with these keys; by default for all.
+
+    Raises:
+        AuditFailed: the encoder's features are not finite on triggered images.
+    """
+    search_images, held_back = split(images, network, seed)
+
+    def wanted(key: str) -> bool:
+        return kinds is None or key in kinds
+
+    found = [
+        search(network, search_images, held_back, hypothesis, _settings(config, steps), run, seed=seed)
+        for hypothesis, steps in _searches(config)
+        if wanted(hypothesis.key)
+    ]
+    if wanted(kind_key(OPAQUE_PATCH, config.window_side)):
+        found.append(search_windows(network, search_images, held_back, _windows(config), run, seed=seed))
+    if wanted(kind_key(PLAIN_SQUARE, config.square_side)):
+        found.append(search_squares(network, search_images, held_back, _squares(config), run))
     clean = features_in_chunks(network, torch.cat([held_back, search_images[: KNOWN - len(held_back)]]))
-    return Searched(found, half, clean_similarity(network, held_back), clean)
+    return Searched(found, clean_similarity(network, held_back), clean)
 
 
 def split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:

@@ -14,7 +14,7 @@ from core.recovery.nulls import null_for, similarity_at
 from core.recovery.opaque_windows import window_grid
 from core.recovery.plain_squares import PlainSquare, SquareSettings
 from core.recovery.ssldefender_search import SSLDefenderConfig, _searches
-from core.recovery.surrogate import against_surrogate
+from core.recovery.surrogate import against_surrogate, scores_of, undecided
 from core.recovery.verdict import compared, judge_hypotheses
 from core.types import Verdict
 
@@ -64,7 +64,7 @@ def test_every_kind_that_is_looked_for_was_measured_whatever_the_size(side: int)
 def test_a_planted_patch_stays_a_backdoor_beside_a_copy_without_it(side: int, kind: str, x: float) -> None:
     suspect, copy = detection(side, {kind: x}), detection(side, {})
     suspect = replace(suspect, triggers=("a trigger",))  # type: ignore[arg-type]
-    judged = against_surrogate(suspect, copy, shipped_observations())
+    judged = against_surrogate(suspect, scores_of(copy), shipped_observations())
     assert judged.verdict is Verdict.BACKDOORED and judged.triggers == ("a trigger",)
     assert [row.key for row in judged.hypotheses] == [row.key for row in suspect.hypotheses]
     assert judged.calibrated and all("family" not in reason for reason in judged.reasons)
@@ -72,7 +72,9 @@ def test_a_planted_patch_stays_a_backdoor_beside_a_copy_without_it(side: int, ki
 
 @pytest.mark.parametrize("side", SIDES)
 def test_nothing_planted_is_clean_beside_its_copy(side: int) -> None:
-    judged = against_surrogate(detection(side, {"masked@0.03": 0.5}), detection(side, {}), shipped_observations())
+    judged = against_surrogate(
+        detection(side, {"masked@0.03": 0.5}), scores_of(detection(side, {})), shipped_observations()
+    )
     assert judged.verdict is Verdict.CLEAN and not judged.triggers
 
 
@@ -80,20 +82,38 @@ def test_nothing_planted_is_clean_beside_its_copy(side: int) -> None:
 def test_what_neither_the_copy_nor_clean_encoders_say_anything_of_leaves_no_clean_verdict(side: int) -> None:
     wide = SSLDefenderConfig(window_side=0.3)
     suspect = replace(detection(side, {"opaque-patch@0.3": 6.0}, wide), triggers=("a trigger",))  # type: ignore[arg-type]
-    judged = against_surrogate(suspect, detection(side, {}, wide), shipped_observations())
+    judged = against_surrogate(suspect, scores_of(detection(side, {}, wide)), shipped_observations())
     assert judged.verdict is Verdict.INCONCLUSIVE and judged.triggers
     assert any("opaque patch" in reason and "not called clean" in reason for reason in judged.reasons)
+    open_to_doubt = {"plain-square@0.375": 1.6}
     silent = replace(detection(side, {}), hypotheses=detection(side, {}).hypotheses[:-1])
-    judged = against_surrogate(detection(side, {}), silent, shipped_observations())
+    judged = against_surrogate(detection(side, open_to_doubt), scores_of(silent), shipped_observations())
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert any("plain square" in reason for reason in judged.reasons)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_copy_is_asked_only_what_it_can_settle(side: int) -> None:
+    suspect = detection(side, {"masked@0.03": 4.0, "additive@0.04706": 1.0, "plain-square@0.375": 2.0})
+    assert undecided(suspect, shipped_observations()) == {"masked@0.03", "plain-square@0.375"}
+    assert not undecided(detection(side, {"masked@0.03": 9.0, "plain-square@0.375": 2.0}), shipped_observations())
+
+
+@pytest.mark.parametrize("x", [0.75, 1.1])
+def test_what_no_copy_would_make_doubtful_needs_none(x: float) -> None:
+    """Beyond what the wide limits of all families call plainly clean, and yet not doubtful beside any clean encoder."""
+    suspect = detection(64, {"additive@0.04706": x})
+    assert suspect.verdict is Verdict.INCONCLUSIVE and not undecided(suspect, shipped_observations())
+    whole_copies = [scores_of(detection(64, {"additive@0.04706": copy})) for copy in (0.08, 0.3, 0.6)]
+    for copies in ({}, *whole_copies):
+        assert against_surrogate(suspect, copies, shipped_observations()).verdict is Verdict.CLEAN
 
 
 def test_other_parameters_than_the_measured_ones_stay_said_beside_a_copy() -> None:
     suspect = detection(64, {"masked@0.03": 6.0})
     other = Caveat(About.PARAMETERS, "With other parameters.")
     suspect = replace(suspect, caveats=(*suspect.caveats, other), reasons=(*suspect.reasons, other.sentence))
-    judged = against_surrogate(suspect, detection(64, {}), shipped_observations())
+    judged = against_surrogate(suspect, scores_of(detection(64, {})), shipped_observations())
     assert judged.verdict is Verdict.BACKDOORED and not judged.calibrated
     assert other.sentence in judged.reasons and judged.caveats == (other,)
 

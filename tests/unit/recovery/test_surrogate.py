@@ -6,7 +6,7 @@ import pytest
 
 from core.recovery.detection import Detection
 from core.recovery.nulls import Observation, null_for, similarity_at
-from core.recovery.surrogate import SOURCE, against_surrogate
+from core.recovery.surrogate import SOURCE, against_surrogate, scores_of
 from core.recovery.verdict import compared, judge_hypotheses
 from core.types import Verdict
 
@@ -34,7 +34,7 @@ def found(x: float) -> Detection:
     [(5.5, 2.4, Verdict.BACKDOORED), (3.6, 3.3, Verdict.CLEAN), (3.6, 1.2, Verdict.BACKDOORED)],
 )
 def test_the_distance_to_the_copy_decides(suspect: float, copy: float, verdict: Verdict) -> None:
-    judged = against_surrogate(found(suspect), found(copy), OBSERVED)
+    judged = against_surrogate(found(suspect), scores_of(found(copy)), OBSERVED)
     assert judged.verdict is verdict and judged.calibrated
     assert judged.hypotheses[0].null == SOURCE and SOURCE in judged.reasons[0]
 
@@ -42,24 +42,24 @@ def test_the_distance_to_the_copy_decides(suspect: float, copy: float, verdict: 
 @pytest.mark.parametrize("verdict", [Verdict.BACKDOORED, Verdict.CLEAN])
 def test_a_copy_that_still_acts_backdoored_proves_neither_guilt_nor_innocence(verdict: Verdict) -> None:
     """Suspect and copy agree, because unlearning failed: on a backdoor, or on what such encoders are like."""
-    judged = against_surrogate(replace(found(5.5), verdict=verdict), found(5.4), OBSERVED)
+    judged = against_surrogate(replace(found(5.5), verdict=verdict), scores_of(found(5.4)), OBSERVED)
     assert judged.verdict is Verdict.INCONCLUSIVE and not judged.calibrated
     assert "still scores more" in judged.reasons[-1] and "nothing settles" in judged.reasons[-1]
 
 
 def test_a_score_beyond_all_doubt_needs_no_copy() -> None:
-    judged = against_surrogate(found(9.0), found(8.9), OBSERVED)
+    judged = against_surrogate(found(9.0), scores_of(found(8.9)), OBSERVED)
     assert judged.verdict is Verdict.BACKDOORED and not judged.calibrated
     assert "could not serve" in judged.reasons[-1] and "nothing settles" not in judged.reasons[-1]
     suspect = with_blown_up(3.3, 9.0)
-    assert against_surrogate(replace(suspect, verdict=Verdict.BACKDOORED), found(8.9), OBSERVED).verdict is (
+    assert against_surrogate(replace(suspect, verdict=Verdict.BACKDOORED), scores_of(found(8.9)), OBSERVED).verdict is (
         Verdict.INCONCLUSIVE
     )
 
 
 def test_a_copy_of_which_nothing_can_be_said_leaves_no_clean_verdict() -> None:
     collapsed = Detection("ssldefender", Verdict.INCONCLUSIVE, None, None, ("collapsed",))
-    judged = against_surrogate(replace(found(3.6), verdict=Verdict.CLEAN), collapsed, OBSERVED)
+    judged = against_surrogate(replace(found(3.6), verdict=Verdict.CLEAN), scores_of(collapsed), OBSERVED)
     assert judged.verdict is Verdict.INCONCLUSIVE
 
 
@@ -73,12 +73,12 @@ def with_blown_up(x: float, *beyond: float) -> Detection:
 
 
 def test_blown_up_features_count_neither_in_the_suspect_nor_in_its_copy() -> None:
-    assert against_surrogate(with_blown_up(3.3, 5.5), found(3.2), OBSERVED).verdict is Verdict.CLEAN
-    assert against_surrogate(found(5.5), with_blown_up(2.4, 5.4), OBSERVED).verdict is Verdict.BACKDOORED
+    assert against_surrogate(with_blown_up(3.3, 5.5), scores_of(found(3.2)), OBSERVED).verdict is Verdict.CLEAN
+    assert against_surrogate(found(5.5), scores_of(with_blown_up(2.4, 5.4)), OBSERVED).verdict is Verdict.BACKDOORED
 
 
 def test_nothing_but_blown_up_features_leaves_no_clean_verdict() -> None:
     suspect = found(5.5)
     row = replace(suspect.hypotheses[0], blown_up=suspect.hypotheses[0].scores)
     suspect = replace(suspect, hypotheses=(row,), verdict=Verdict.CLEAN)
-    assert against_surrogate(suspect, found(3.2), OBSERVED).verdict is Verdict.INCONCLUSIVE
+    assert against_surrogate(suspect, scores_of(found(3.2)), OBSERVED).verdict is Verdict.INCONCLUSIVE
