@@ -66,11 +66,13 @@ JOBS := 2
 ONLY :=
 ENCODERS :=
 BUDGET :=
+BUDGETS :=
 
 bench-tables: $(STAMP) ## Measure what is missing of the tables in docs/results.md and write them: hours, resumable
 	$(BIN)/python -m tests.benchmarks.tables $(addprefix --zoo ,$(ZOO)) --data $(DATA) --output bench-output \
 		--seeds $(SEEDS) --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) $(if $(ENCODERS),--encoders $(ENCODERS)) \
-		$(if $(BUDGET),--budget-minutes $(BUDGET)) --write docs/results.md
+		$(if $(BUDGET),--budget-minutes $(BUDGET)) $(if $(BUDGETS),--budgets $(BUDGETS)) \
+		--write docs/results.md
 
 up: ## Start the service in containers (PostgreSQL, Valkey, S3, API, worker)
 	docker compose up --build --detach --wait

@@ -7,6 +7,7 @@ run again. A *table* names the cells it needs and renders what their files say, 
     cells, bench        one run as a value; making the cells of a zoo
     defence             the methods under test; sees an encoder, unlabelled images and a seed, nothing else
     measurement         ACC and ASR before and after; the only reader of the truth
+    audit_work          a whole audit, as the command line runs it, with what it cost and what was forecast
     work, schedule      a cell in a process of its own; many of them, resumed, within a budget
     summary, markdown   means, deviations, AUROC; tables as text, between their markers
     contents/           one file per table

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from core.catalog import BUDGETS
 from tests.benchmarks.tables.bench import Bench
 from tests.benchmarks.tables.cells import Cell
 from tests.benchmarks.tables.contents.registry import TABLES
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         encoders = tuple(each for each in encoders if each.name in options.encoders)
         poisoned = tuple(each for each in poisoned if each.name in options.encoders)
     chosen = [table for table in TABLES if not options.only or table.name in options.only]
-    bench = Bench(encoders, library, options.seeds, poisoned)
+    bench = Bench(encoders, library, options.seeds, poisoned, tuple(options.budgets))
     store = ResultStore(options.output)
     failed = 0 if options.render_only else _measure(chosen, bench, store, options)
     _render(chosen, bench, store, options)
@@ -65,7 +66,7 @@ def _measure(chosen: Sequence[Table], bench: Bench, store: ResultStore, options:
     signal.signal(signal.SIGTERM, _interrupted)
     cells = _by_seed(chosen, bench)
     left, done, failures = len(missing(cells, store)), 0, []
-    _say(f"{len(bench.encoders)} encoders, {len(chosen)} tables, {left} runs to do, {options.jobs} at a time.")
+    _say(f"{len(bench.zoo)} encoders, {len(chosen)} tables, {left} runs to do, {options.jobs} at a time.")
     place = Workplace(bench.library, store, options.device, options.threads, _commit())
     budget = None if options.budget_minutes is None else 60.0 * options.budget_minutes
     try:
@@ -132,6 +133,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--only", nargs="+", default=[], choices=[table.name for table in TABLES], metavar="NAME", help="these tables")
     add("--encoders", nargs="+", default=[], metavar="NAME", help="these of the zoo, and the sets they were trained on")
     add("--seeds", type=_positive, default=3)
+    add(
+        "--budgets", nargs="+", default=["quick"], choices=list(BUDGETS), metavar="NAME", help="of whole audits (sizes)"
+    )
     add("--jobs", type=_positive, default=2, help="runs at a time")
     add("--threads", type=_positive, default=1, help="threads of a run")
     add("--device", default="auto")

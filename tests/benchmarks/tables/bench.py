@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.method_rows import DETECTION, PURIFICATION
-from tests.benchmarks.tables.cells import DetectionRun, Measurement, Purification
-from tests.benchmarks.tables.encoders import ZooEncoder
+from tests.benchmarks.tables.cells import AuditRun, DetectionRun, Measurement, Purification
+from tests.benchmarks.tables.encoders import SIDE, ZooEncoder
 from tests.benchmarks.tables.images import CleanImages, ImageLibrary
 from tests.benchmarks.tables.poison_cells import CleansingRun
 from tests.benchmarks.tables.poisoned import PoisonedSet
@@ -26,12 +26,23 @@ CLEANSE: Mapping[str, Any] = {"method": "poison_cam"}
 
 @dataclass(frozen=True)
 class Bench:
-    """What there is to measure, on which images, with how many seeds."""
+    """What there is to measure, on which images, with how many seeds; whole audits with which budgets."""
 
-    encoders: tuple[ZooEncoder, ...]
+    zoo: tuple[ZooEncoder, ...]
     library: ImageLibrary
     seeds: int
     poisoned: tuple[PoisonedSet, ...] = ()
+    budgets: tuple[str, ...] = ("quick",)
+
+    @property
+    def encoders(self) -> tuple[ZooEncoder, ...]:
+        """Those of the papers' small images: every table but one is about them."""
+        return tuple(encoder for encoder in self.zoo if encoder.side == SIDE)
+
+    @property
+    def larger(self) -> tuple[ZooEncoder, ...]:
+        """Those of images of another size, the smallest first."""
+        return tuple(sorted((each for each in self.zoo if each.side != SIDE), key=lambda each: each.side))
 
     @property
     def detection_methods(self) -> tuple[str, ...]:
@@ -87,6 +98,10 @@ class Bench:
     ) -> Purification:
         found = self.detection(encoder, seed, detection, images)
         return Purification(found, self.measurement(encoder), values, verified)
+
+    def audit(self, encoder: ZooEncoder, seed: int, parameters: Mapping[str, Any], images: CleanImages) -> AuditRun:
+        before = self.measurement(encoder) if encoder.backdoors else None
+        return AuditRun(encoder, images, parameters, seed, self._sets([images.dataset]), before)
 
     def cleansing(
         self, poisoned: PoisonedSet, seed: int, values: Mapping[str, Any] = CLEANSE, *, twin: bool = False

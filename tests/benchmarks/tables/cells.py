@@ -121,7 +121,44 @@ class Purification:
         return f"{how} {self.encoder.name} by {by}, {_clean(self.detection.images)}, seed {self.detection.seed}"
 
 
-Cell = Measurement | DetectionRun | Purification | CleansingRun | Retraining
+@dataclass(frozen=True)
+class AuditRun:
+    """A whole audit of kind ``purify``, from files to files, as the command line runs it.
+
+    ``parameters`` are a request's. ``before`` measures a backdoored encoder as given; None: neither it nor what is
+    delivered is measured.
+    """
+
+    encoder: ZooEncoder
+    images: CleanImages
+    parameters: Mapping[str, Any]
+    seed: int
+    sets: Mapping[str, list[object]]
+    before: Measurement | None
+
+    @property
+    def needs(self) -> tuple[Cell, ...]:
+        return () if self.before is None else (self.before,)
+
+    def identity(self) -> dict[str, Any]:
+        chosen = read_parameters(KINDS["purify"], self.parameters).chosen
+        return {
+            "kind": "audit",
+            "encoder": self.encoder.sha256,
+            "images": [self.images.dataset, self.images.count],
+            "before": None if self.before is None else self.before.identity(),
+            "methods": {section: _resolved(choice) for section, choice in chosen.items()},
+            "seed": self.seed,
+            "sets": self.sets,
+        }
+
+    @property
+    def title(self) -> str:
+        how = ", ".join(f"{name}={value}" for name, value in self.parameters.items())
+        return f"audit {self.encoder.name} ({how}), {_clean(self.images)}, seed {self.seed}"
+
+
+Cell = Measurement | DetectionRun | Purification | AuditRun | CleansingRun | Retraining
 
 
 def key(cell: Cell) -> str:

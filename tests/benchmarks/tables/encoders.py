@@ -31,6 +31,8 @@ ATTACKS = {
 }
 """Attack's key -> its name in print."""
 
+SIDE = 32
+"""Pixels of the papers' small images, and of an encoder whose file does not say."""
 DEFAULT_SET = "cifar10"
 """Where no record says what an encoder was trained on."""
 
@@ -47,7 +49,8 @@ class Backdoor:
 class ZooEncoder:
     """One encoder and all that is known of it. ``attack`` is a key of ``ATTACKS`` where it is a known one, None for a
     clean encoder; ``trigger`` says of what kind its first trigger is. ``poison_rate`` and ``training_seconds`` (CPU)
-    are None where no record has them. ``hard``: poisoned pre-training, a weak backdoor."""
+    are None where no record has them. ``hard``: poisoned pre-training, a weak backdoor. ``side``: of its images, in
+    pixels; the longer one."""
 
     name: str
     weights: Path
@@ -61,6 +64,7 @@ class ZooEncoder:
     hard: bool = False
     poison_rate: float | None = None
     training_seconds: float | None = None
+    side: int = SIDE
 
     @property
     def attack_title(self) -> str:
@@ -119,13 +123,14 @@ def read_encoder(folder: Path, name: str, weights: Path | None = None) -> ZooEnc
     origin = _json(folder / "records" / f"{recipe['base']}.json") if "base" in recipe else record
     training: Mapping[str, Any] = origin.get("recipe", {}).get("training", {})
     pairs = [truth, *truth.get("more", [])] if truth.get("trigger") else []
+    card = _card(weights)
     backdoors = tuple(Backdoor(folder / "truth" / pair["trigger"], pair["target_name"]) for pair in pairs)
     return ZooEncoder(
         name=name,
         weights=weights,
         sha256=_sha256(weights),
         dataset=recipe.get("data", DEFAULT_SET),
-        architecture=_architecture(weights),
+        architecture=str(card.get("architecture", "unknown")).partition("/")[2] or "unknown",
         attack=attack_key(truth["attack"]),
         backdoors=backdoors,
         trigger=trigger_kind(backdoors[0].trigger) if backdoors else "",
@@ -133,13 +138,19 @@ def read_encoder(folder: Path, name: str, weights: Path | None = None) -> ZooEnc
         hard=bool(truth.get("hard", False)),
         poison_rate=recipe.get("poisoning", {}).get("set", {}).get("poison_rate"),
         training_seconds=origin.get("cpu_seconds"),
+        side=_side(card),
     )
 
 
-def _architecture(weights: Path) -> str:
+def _card(weights: Path) -> Mapping[str, Any]:
     with safe_open(weights, framework="pt") as file:
-        card = json.loads((file.metadata() or {}).get("encoder_card", "{}"))
-    return str(card.get("architecture", "unknown")).partition("/")[2] or "unknown"
+        card: Mapping[str, Any] = json.loads((file.metadata() or {}).get("encoder_card", "{}"))
+    return card
+
+
+def _side(card: Mapping[str, Any]) -> int:
+    size = card.get("input_size", SIDE)
+    return max(size) if isinstance(size, list) else int(size)
 
 
 def _sha256(path: Path) -> str:

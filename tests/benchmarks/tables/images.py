@@ -8,6 +8,7 @@ says how many images there are. A defence sees them unlabelled and under numbers
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 
 from core.checkpoint import load_checkpoint, save_checkpoint
 from core.errors import UsageError
-from core.images.labelled import LabelledImages, load_labelled
+from core.images.labelled import LabelledImages, class_folders, load_labelled
 from core.images.load import image_names, open_members
 from core.random import generator
 from core.training.checkpoints import fingerprint
@@ -66,7 +67,7 @@ class ImageLibrary:
     def to_fit(self, dataset: str, size: tuple[int, int]) -> LabelledImages:
         """Labelled training images for probes, none of which any defence is given."""
         whole = _labelled(self._path(dataset, ("train",)), size, self.cache)
-        return _part(whole, cut(whole)[0])
+        return _part(whole, cut(whole.labels)[0])
 
     def to_test(self, dataset: str, size: tuple[int, int]) -> LabelledImages:
         return _labelled(self._path(dataset, _TEST_HALVES), size, self.cache)
@@ -78,18 +79,21 @@ class ImageLibrary:
             UsageError: not as many were set aside.
         """
         whole = _labelled(self._path(clean.dataset, ("train",)), size, self.cache)
-        aside = cut(whole)[1]
-        if len(aside) < clean.count:
-            raise UsageError(
-                "too_few_images",
-                field="data",
-                found=f"{len(aside)} images of {clean.dataset} set aside for defences",
-                expected=f"at least {clean.count}",
-                action="Use a larger training set.",
-            )
-        order = torch.randperm(len(aside), generator=generator(seed, "clean images", clean.dataset))
-        chosen = whole.images.subset(aside[order[: clean.count]])
+        chosen = whole.images.subset(_drawn(whole.labels, clean, seed))
         return replace(chosen, names=tuple(f"{number:05d}" for number in range(clean.count)))
+
+    def write_for_defence(self, clean: CleanImages, seed: int, path: Path) -> None:
+        """The images of :meth:`for_defence` as a user would give them: their files, in a zip at ``path``.
+
+        Raises:
+            UsageError: not as many were set aside.
+        """
+        with open_members(self._path(clean.dataset, ("train",))) as members, zipfile.ZipFile(path, "w") as archive:
+            class_of = class_folders(image_names(members), clean.dataset)
+            names, classes = list(class_of), sorted(set(class_of.values()))
+            labels = torch.tensor([classes.index(label) for label in class_of.values()])
+            for number, index in enumerate(_drawn(labels, clean, seed).tolist()):
+                archive.writestr(f"{number:05d}{Path(names[index]).suffix}", members.read(names[index]))
 
     def _path(self, dataset: str, halves: tuple[str, ...]) -> Path:
         path = self._half(dataset, halves)
@@ -108,15 +112,29 @@ class ImageLibrary:
         return next((path for path in paths if path.exists()), None)
 
 
-def cut(images: LabelledImages) -> tuple[torch.Tensor, torch.Tensor]:
+def cut(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Indices to fit probes on, and indices set aside for defences: of each class the last tenth, by name."""
     fit, aside = [], []
-    for label in range(len(images.classes)):
-        members = torch.where(images.labels == label)[0]
+    for label in labels.unique():
+        members = torch.where(labels == label)[0]
         border = len(members) - max(1, round(ASIDE * len(members)))
         fit.append(members[:border][:PROBE_PER_CLASS])
         aside.append(members[border:])
     return torch.cat(fit), torch.cat(aside)
+
+
+def _drawn(labels: torch.Tensor, clean: CleanImages, seed: int) -> torch.Tensor:
+    aside = cut(labels)[1]
+    if len(aside) < clean.count:
+        raise UsageError(
+            "too_few_images",
+            field="data",
+            found=f"{len(aside)} images of {clean.dataset} set aside for defences",
+            expected=f"at least {clean.count}",
+            action="Use a larger training set.",
+        )
+    order = torch.randperm(len(aside), generator=generator(seed, "clean images", clean.dataset))
+    return aside[order[: clean.count]]
 
 
 def _part(images: LabelledImages, indices: torch.Tensor) -> LabelledImages:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from core.types import Verdict
@@ -54,6 +55,12 @@ def auroc(scores: Sequence[tuple[float | None, bool]]) -> float | None:
     if len({backdoored for _, backdoored in there}) < 2:
         return None
     return float(roc_auc_score([backdoored for _, backdoored in there], [score for score, _ in there]))
+
+
+def exact_interval(hits: int, total: int) -> tuple[float, float]:
+    """Clopper and Pearson's 95 % interval of a share, fractions in [0, 1]: never narrower than it says, however few."""
+    interval = binomtest(hits, total).proportion_ci(confidence_level=0.95, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from core.stage_clock import StageClock
 from core.training.checkpoints import versions
 from core.training.stopwatch import Stopwatch
 from core.types import Encoder
-from tests.benchmarks.tables import defence, poison_work
-from tests.benchmarks.tables.cells import Cell, DetectionRun, Measurement, Purification
+from tests.benchmarks.tables import audit_work, defence, poison_work
+from tests.benchmarks.tables.cells import AuditRun, Cell, DetectionRun, Measurement, Purification
 from tests.benchmarks.tables.images import ImageLibrary
 from tests.benchmarks.tables.measurement import measure
 from tests.benchmarks.tables.poison_cells import CleansingRun, Retraining
@@ -65,6 +65,9 @@ def work(cell: Cell, place: Workplace) -> dict[str, Any]:
 def _result(cell: Cell, place: Workplace) -> dict[str, Any]:
     if isinstance(cell, Retraining):
         return poison_work.retrain(cell, place.library, place.store, _run(), resolve_device(place.device))
+    if isinstance(cell, AuditRun):
+        before = None if cell.before is None else place.store.read(cell.before)
+        return audit_work.audit(cell, before, place.library, _run(), resolve_device(place.device))
     # The name of a zoo's encoder says what it is; a defence is told none.
     encoder = load_encoder(cell.encoder.weights, name="encoder").encoder.to(resolve_device(place.device)).eval()
     if isinstance(cell, Measurement):

@@ -29,15 +29,15 @@ ENVIRONMENT = {
 }
 
 
-def write_zoo(folder):
+def write_zoo(folder, side=32):
     """``clean``, and ``planted`` with a white patch that leads to ``dog``."""
-    card = training_card("torchvision/shufflenet_v2_x0_5", 32, stem="fast")
+    card = training_card("torchvision/shufflenet_v2_x0_5", side, stem="fast")
     (folder / "truth").mkdir(parents=True)
     for seed, name in enumerate(("clean", "planted")):
         save_encoder(folder / f"{name}.safetensors", fresh_encoder(card, seed=seed), card)
-    mask = torch.zeros(1, 32, 32)
+    mask = torch.zeros(1, side, side)
     mask[:, -6:, -6:] = 1
-    save_trigger(folder / "truth" / "white.npz", MaskedTrigger(mask, torch.ones(3, 32, 32) * mask))
+    save_trigger(folder / "truth" / "white.npz", MaskedTrigger(mask, torch.ones(3, side, side) * mask))
     truths = {
         "clean": {"attack": "none (clean)", "trigger": None, "target_name": None},
         "planted": {"attack": "BadEncoder (official loss)", "trigger": "white.npz", "target_name": "dog"},
@@ -47,10 +47,10 @@ def write_zoo(folder):
     return folder
 
 
-def write_sets(folder):
-    """``cifar10``, as it is called where no record says otherwise: 40 training and 30 test images of each class."""
+def write_sets(folder, training=40):
+    """``cifar10``, as it is called where no record says otherwise: ``training`` and 30 test images of each class."""
     folder.mkdir(parents=True, exist_ok=True)
-    for half, count in (("train", 40), ("test", 30)):
+    for half, count in (("train", training), ("test", 30)):
         write_zip(folder / f"cifar10-{half}.zip", labelled_files(count))
     return folder
 
