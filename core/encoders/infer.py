@@ -8,7 +8,7 @@ the user is asked. Whatever was taken without a card's word is said in a sentenc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,17 +112,22 @@ def _candidates(shapes: Mapping[Path, Shape], by_name: Mapping[str, Path]) -> tu
     exact_table, loose_table = architectures_by_fingerprint()
     exact: dict[str, None] = {}
     loose: dict[str, View] = {}
-    for view in views(by_name):
+    for view in views({name: shapes[path] for name, path in by_name.items()}):
         if len(view.own) < _FEWEST_TENSORS:
             continue
         first, second = fingerprints({name: shapes[by_name[full]] for name, full in view.own.items()})
         if view.max_pool_removed:
             loose |= dict.fromkeys(exact_table.get(first, ()), view)
         else:
-            exact |= dict.fromkeys(exact_table.get(first, ()))
-        for name in loose_table.get(second, ()):
+            exact |= dict.fromkeys(_of(view, exact_table.get(first, ())))
+        for name in _of(view, loose_table.get(second, ())):
             loose.setdefault(name, view)
     return exact, loose
+
+
+def _of(view: View, architectures: Iterable[str]) -> list[str]:
+    """Those of ``architectures`` that compute what the names of ``view`` mean."""
+    return [name for name in architectures if name.startswith(view.architectures)]
 
 
 def _said_by_the_file(scalars: Mapping[Path, Any]) -> str | None:

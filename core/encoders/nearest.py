@@ -14,7 +14,7 @@ def nearest_in_words(shapes: Mapping[Path, Shape]) -> str:
     """A clause for an error: which known architectures come nearest, and what names the file has."""
     by_name = flat_names(shapes)
     near: dict[str, float] = {}
-    for view in views(by_name):
+    for view in views({name: shapes[path] for name, path in by_name.items()}):
         if 2 * len(view.own) < len(by_name) and view.prefix:
             continue  # a piece of something; also what keeps a file of countless prefixes cheap to refuse
         for name, share in nearest_architectures({own: shapes[by_name[full]] for own, full in view.own.items()}):

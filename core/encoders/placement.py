@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from core.encoders import efficientnet_names
 from core.encoders.parts import Part
 from core.errors import UnsupportedInput
 
@@ -20,7 +21,7 @@ Path = tuple[str, ...]
 Shape = tuple[int, ...]
 
 _HEAD = re.compile(
-    r"(fcs?|heads?|head_dist|classifiers?|g|h|linear|lin|mlp|mlp_head|proj|projectors?|projection|pred|predictors?|"
+    r"(_?fcs?|heads?|head_dist|classifiers?|g|h|linear|lin|mlp|mlp_head|proj|projectors?|projection|pred|predictors?|"
     r"prediction|prototypes|last_layer|pooler|queue\w*|logit_(scale|bias)|AuxLogits|aux\d|pre_logits|mask_tokens?|"
     r"decoder|decoder_\w+|text_model|(text|visual)_projection|"
     r"\w+_(heads?|projectors?|predictors?|prototypes|queue)|(projection|prediction|classification|contrastive)_\w+)"
@@ -92,17 +93,20 @@ class Search:
 @dataclass(frozen=True)
 class View:
     """The tensors under one prefix. ``own`` maps names without the prefix to full names; ``max_pool_removed`` says
-    that these are numbered children among which a ResNet's max-pool is missing."""
+    that these are numbered children among which a ResNet's max-pool is missing. ``architectures`` is how the names of
+    those networks begin that compute what a file of these names means; empty where the names do not tell."""
 
     prefix: str
     own: Mapping[str, str]
     max_pool_removed: bool = False
+    architectures: str = ""
 
 
-def views(names: Iterable[str]) -> Iterator[View]:
-    """One view per prefix that occurs; numbered ResNets, and names with wrappers inside, once more under real names."""
+def views(shapes: Mapping[str, Shape]) -> Iterator[View]:
+    """One view per prefix that occurs; numbered ResNets, names with wrappers inside, and EfficientNets of another
+    convention once more under real names."""
     groups: dict[str, dict[str, str]] = {"": {}}
-    for name in names:
+    for name in shapes:
         groups[""][name] = name
         end = -1
         for _ in range(12):
@@ -115,6 +119,9 @@ def views(names: Iterable[str]) -> Iterator[View]:
         if "0.weight" in own:
             yield from _renumbered(prefix, own)
         yield from _unwrapped_inside(prefix, own)
+        if timms := efficientnet_names.renamed({name: shapes[full] for name, full in own.items()}):
+            renamed = {timms[name]: full for name, full in own.items()}
+            yield View(prefix, renamed, architectures=efficientnet_names.ARCHITECTURES)
 
 
 def _unwrapped_inside(prefix: str, own: Mapping[str, str]) -> Iterator[View]:
@@ -150,7 +157,7 @@ def search(shapes: Mapping[Path, Shape], expected: Mapping[str, Shape]) -> Searc
     found: list[Placement] = []
     nearest: Mismatch | None = None
     required = sum(not _is_counter(name) for name in expected)
-    for view in views(by_name):
+    for view in views({name: shapes[path] for name, path in by_name.items()}):
         prefix, own = view.prefix, view.own
         if prefix and 2 * len(own) < required:
             continue  # a piece of something; also what keeps a file of countless prefixes cheap to refuse

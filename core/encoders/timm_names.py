@@ -79,7 +79,7 @@ def _translations(convert: Callable[..., Any], tensors: Mapping[Path, Tensor], b
     places = Places(tensors)
     found: list[Placement] = []
     nearest: Mismatch | None = None
-    for view in views(by_name):
+    for view in views({name: tuple(tensors[path].shape) for name, path in by_name.items()}):
         if 4 * len(view.own) < len(expected):
             continue
         given = {name: tensors[by_name[full]] for name, full in view.own.items()}

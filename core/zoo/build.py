@@ -1,4 +1,5 @@
-"""Build one encoder of a zoo: train it or plant a backdoor into its base, measure it, file it with its truth."""
+"""Build one encoder of a zoo: train it, take it from others or plant a backdoor into its base; measure it, file it with
+its truth."""
 
 from __future__ import annotations
 
@@ -27,9 +28,10 @@ from core.types import Encoder
 from core.zoo.check import configured
 from core.zoo.filing import file_encoder
 from core.zoo.measure import measure, measurement_fingerprint, why_failed
-from core.zoo.recipe import EncoderRecipe
+from core.zoo.recipe import EncoderRecipe, WeightsRecipe
 from core.zoo.record import EncoderRecord, evaluation_json, read_record
 from core.zoo.sources import SetPaths, find_set, poisoned_set, read_set, targets_of
+from core.zoo.stranger import card_of, find_weights
 from core.zoo.workshop import Workshop
 
 
@@ -57,7 +59,7 @@ def recipe_fingerprint(shop: Workshop, entry: EncoderRecipe) -> str:
     files = [[path.name, path.stat().st_size] for path in (sets.train, sets.test)]
     others = {e.name: e for e in shop.recipe.encoders}
     related = [recipe_fingerprint(shop, others[name]) for name in (entry.base, entry.reference) if name is not None]
-    return fingerprint(entry.model_dump(mode="json", by_alias=True), related, files, _seed(shop, entry))
+    return fingerprint(entry.decisive(), related, files, _seed(shop, entry))
 
 
 def made_record(shop: Workshop, entry: EncoderRecipe) -> EncoderRecord | None:
@@ -112,11 +114,14 @@ def build_encoder(shop: Workshop, entry: EncoderRecipe, reference: EncoderRecipe
 
 
 def _make(shop: Workshop, entry: EncoderRecipe, weights: Path, run: Run) -> EncoderRecord:
-    """Train it or plant a backdoor, write ``weights``; the record says nothing of its quality yet."""
+    """Train it, take it or plant a backdoor, write ``weights``; the record says nothing of its quality yet."""
     sets = find_set(shop.recipe.data[entry.data], shop.data, shop.work)
-    made = _train(shop, entry, sets, run) if entry.base is None else _plant(shop, entry, sets, run)
     weights.parent.mkdir(parents=True, exist_ok=True)
-    save_encoder(weights, made.encoder, made.card)
+    if entry.weights is not None:
+        made = _take(shop, entry.weights, sets)
+    else:
+        made = _train(shop, entry, sets, run) if entry.base is None else _plant(shop, entry, sets, run)
+    save_encoder(weights, made.encoder, made.card, half=entry.weights is None)
     return EncoderRecord(
         name=entry.name,
         fingerprint=recipe_fingerprint(shop, entry),
@@ -171,6 +176,24 @@ def _train(shop: Workshop, entry: EncoderRecipe, sets: SetPaths, run: Run) -> _M
         curve=[[point.step, point.loss, point.monitor] for point in result.curve],
         attack=attack,
         data_digest=images.images.digest,
+    )
+
+
+def _take(shop: Workshop, recipe: WeightsRecipe, sets: SetPaths) -> _Made:
+    """Weights as others trained them."""
+    stopwatch = Stopwatch()
+    card = card_of(recipe)
+    encoder = load_encoder(find_weights(recipe, shop.data, shop.work), card=card.to_json()).encoder
+    return _Made(
+        encoder=encoder,
+        card=card,
+        steps=0,
+        epochs=None,
+        spent=stopwatch.spent(),
+        images=0,
+        curve=[],
+        attack=None,
+        data_digest=read_set(sets.train, encoder.image_size).images.digest,
     )
 
 

