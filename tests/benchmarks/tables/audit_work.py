@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -25,6 +23,7 @@ from core.types import Encoder
 from tests.benchmarks.tables.cells import AuditRun
 from tests.benchmarks.tables.images import ImageLibrary
 from tests.benchmarks.tables.measurement import measure
+from tests.benchmarks.tables.spent import peak_memory
 
 KIND = "purify"
 
@@ -34,7 +33,7 @@ def audit(
 ) -> dict[str, Any]:
     """Run the audit; a backdoored encoder that was purified is measured after it. ``before`` is its first measurement.
 
-    The truth is read when the audit is over; it is told no name either.
+    The audit is told no name, and the truth is read when it is over.
     """
     settings = read_parameters(KINDS[KIND], cell.parameters)
     with tempfile.TemporaryDirectory() as name:
@@ -158,7 +157,4 @@ def _seconds(outcome: AuditOutcome, stages: Mapping[str, float]) -> float:
 
 def _peak_memory(device: torch.device) -> int:
     """Bytes: the most that this process has had so far, on a GPU of the GPU's memory."""
-    if is_gpu(device):
-        return int(torch.cuda.max_memory_allocated(device))
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(torch.cuda.max_memory_allocated(device)) if is_gpu(device) else peak_memory()
