@@ -38,8 +38,8 @@ PLAIN_SQUARE = "plain-square"
 _RELATIVE_SIDES = (1.0, 5 / 6, 2 / 3)
 """Sides of the grid's squares, relative to the largest: each covers those a little smaller, wherever they lie."""
 _CLIMBERS, _MOVES = 12, 4
-_ELSEWHERE, _PLACED = 0.25, 48
-"""Up to which overlap a square lies elsewhere, and the images that tell what it does there."""
+_ELSEWHERE, _PLACED = 0.25, 8
+"""Up to which overlap a square lies elsewhere, and how many times the images of the grid tell what it does there."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class SquareSettings:
         sides = {max(2, round(relative * self.largest(height, width))) for relative in _RELATIVE_SIDES}
         return [square for side in sorted(sides) for square in squares_of(side, stride, height, width)]
 
+    @property
+    def placed(self) -> int:
+        """Images that tell what a square does elsewhere: 48 of the default's."""
+        return _PLACED * self.images
+
     def largest(self, height: int, width: int) -> int:
         return max(2, round(self.side * min(height, width)))
 
@@ -81,7 +86,7 @@ def square_stage(settings: SquareSettings, load: Workload, held_back: int) -> di
     grid = settings.grid(load.height, load.width)
     searching = square_passes(len(grid), 2 * settings.images, Climb(_CLIMBERS, _MOVES), load)
     elsewhere = len(_places(settings.largest(load.height, load.width), load.height, load.width)) // len(COLOURS)
-    judging = held_back + _CLIMBERS * (min(_PLACED, held_back) * elsewhere + held_back)
+    judging = held_back + _CLIMBERS * (min(settings.placed, held_back) * elsewhere + held_back)
     return {STAGE: searching + Passes(forward=judging)}
 
 
@@ -121,7 +126,7 @@ def _at_one_place(
     height, width = held_back.shape[-2:]
     places = [s for s in _places(square.side, height, width) if s.colour == square.colour]
     others = [place for place in places if place.overlap(square) <= _ELSEWHERE] or places
-    elsewhere = score_squares(encoder, held_back[:_PLACED], pairwise_similarity, others).median()
+    elsewhere = score_squares(encoder, held_back[: settings.placed], pairwise_similarity, others).median()
     largest = settings.largest(height, width)
     window = PlainSquare(square.top, square.left, square.side, settings.side, largest)
     candidate = square_candidate(encoder, held_back, square, window)

@@ -59,6 +59,7 @@ class SSLDefenderConfig(MethodConfig):
             "window_steps": 24,
             "square_images": 3,
             "square_stride": 1 / 12,
+            "target_steps": 16,
         },
         "thorough": {
             "thresholds": (0.9995,) * 6,

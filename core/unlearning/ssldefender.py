@@ -83,6 +83,7 @@ class UnlearningConfig(GuardedConfig):
             "overshoot": 0.0,
             "train_batch_norm": False,
         },
+        "quick": {"steps": 60, "batch_size": 64},
     }
 
     steps: int = Field(200, ge=1, le=20000, description="Steps (E). The paper: 500 in its settings, 100 in its timing.")

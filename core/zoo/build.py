@@ -59,7 +59,8 @@ def recipe_fingerprint(shop: Workshop, entry: EncoderRecipe) -> str:
     files = [[path.name, path.stat().st_size] for path in (sets.train, sets.test)]
     others = {e.name: e for e in shop.recipe.encoders}
     related = [recipe_fingerprint(shop, others[name]) for name in (entry.base, entry.reference) if name is not None]
-    return fingerprint(entry.decisive(), related, files, _seed(shop, entry))
+    fewer = [sets.per_class] if entry.backdoor is not None and sets.per_class is not None else []
+    return fingerprint(entry.decisive(), related, files, _seed(shop, entry), *fewer)
 
 
 def made_record(shop: Workshop, entry: EncoderRecipe) -> EncoderRecord | None:
@@ -202,7 +203,7 @@ def _plant(shop: Workshop, entry: EncoderRecipe, sets: SetPaths, run: Run) -> _M
     recipe, seed = entry.backdoor, _seed(shop, entry)
     base = load_encoder(shop.weights(entry.base))
     encoder = base.encoder.to(shop.device)
-    images = read_set(sets.train, encoder.image_size)
+    images = read_set(sets.train, encoder.image_size, sets.per_class)
     row = find_backdooring(recipe.method)
     config = configured(row.config, row.presets, recipe, "backdoor")
     spec = parse_trigger(recipe.trigger)

@@ -26,7 +26,10 @@ FORM = 3
 def measurement_fingerprint(shop: Workshop, entry: EncoderRecipe, reference: EncoderRecipe | None) -> str:
     """A digest of all that decides what a measurement says, besides the encoder: the probes, the clean reference."""
     record = None if reference is None else read_record(shop.record_path(reference.name))
-    return fingerprint(PROBES.model_dump(mode="json"), FORM, None if record is None else record.sha256)
+    fewer = shop.recipe.data[entry.data].per_class
+    return fingerprint(
+        PROBES.model_dump(mode="json"), FORM, None if record is None else record.sha256, *([fewer] if fewer else [])
+    )
 
 
 def known_backdoors(entry: EncoderRecipe) -> tuple[tuple[str, TriggerSpec], ...]:
@@ -60,7 +63,7 @@ def measure(
 ) -> list[Evaluation]:
     """One evaluation for each backdoor of ``encoder``; a clean encoder's has no ASR."""
     sets = find_set(shop.recipe.data[entry.data], shop.data, shop.work)
-    train, test = (read_set(path, encoder.image_size) for path in (sets.train, sets.test))
+    train, test = (read_set(path, encoder.image_size, sets.per_class) for path in (sets.train, sets.test))
     backdoors = known_backdoors(entry)
     if not backdoors:
         return [evaluate(encoder, train, test, None, PROBES, run, seed=seed)]

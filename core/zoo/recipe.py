@@ -47,11 +47,13 @@ class _Part(BaseModel):
 
 
 class DataRecipe(_Part):
-    """A labelled data set: two archives or folders of class folders, or one of torchvision's by its name."""
+    """A labelled data set: two archives or folders of class folders, or one of torchvision's by its name. Trainings
+    read it whole; backdoors are planted and encoders measured with the first ``per_class`` images of each class."""
 
     train: str | None = None
     test: str | None = None
     torchvision: str | None = None
+    per_class: int | None = Field(None, ge=5)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

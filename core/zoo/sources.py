@@ -24,6 +24,7 @@ class SetPaths:
 
     train: Path
     test: Path
+    per_class: int | None = None
 
 
 def find_set(recipe: DataRecipe, data: Path, work: Path) -> SetPaths:
@@ -37,9 +38,9 @@ def find_set(recipe: DataRecipe, data: Path, work: Path) -> SetPaths:
         for half, path in halves.items():
             if not path.is_file():
                 export_set(recipe.torchvision, data, path, train=half == "train")
-        return SetPaths(halves["train"], halves["test"])
+        return SetPaths(halves["train"], halves["test"], recipe.per_class)
     assert recipe.train is not None and recipe.test is not None
-    paths = SetPaths(data / recipe.train, data / recipe.test)
+    paths = SetPaths(data / recipe.train, data / recipe.test, recipe.per_class)
     for path in (paths.train, paths.test):
         if not path.exists():
             raise UsageError(
@@ -53,9 +54,9 @@ def find_set(recipe: DataRecipe, data: Path, work: Path) -> SetPaths:
 
 
 @lru_cache(maxsize=2)
-def read_set(path: Path, image_size: tuple[int, int]) -> LabelledImages:
+def read_set(path: Path, image_size: tuple[int, int], per_class: int | None = None) -> LabelledImages:
     """``load_labelled``, kept: the encoders of a zoo share their test set."""
-    return load_labelled(path, image_size)
+    return load_labelled(path, image_size, limit_per_class=per_class)
 
 
 def targets_of(recipe: PoisoningRecipe) -> list[tuple[str, TriggerSpec]]:
