@@ -4,9 +4,9 @@
 
 writes into FOLDER ``train.zip`` and ``test.zip`` (class folders; the class is the picture) and ``clean-images.zip``
 (flat, no classes: what an auditor would have). Patches are squares of 40 to 80 pixels, resized to 32x32 (``--side``),
-at places drawn from a fixed seed; ``--train`` and ``--test`` of each picture. The three sets never share a pixel: the right 30 % of each picture are for testing,
-of the rest the upper 70 % for training and the lower 30 % for the auditor. The same versions of Pillow and NumPy write
-the same bytes.
+at places drawn from a fixed seed; ``--train`` and ``--test`` say how many of each picture. The three sets never share a
+pixel: the right 30 % of each picture are for testing, of the rest the upper 70 % for training and the lower 30 % for
+the auditor. The same versions of Pillow and NumPy write the same bytes.
 
 Licences: scikit-image's ``data/README.txt`` and scikit-learn's ``datasets/images/README.txt`` (public domain, CC0, CC
 BY).
