@@ -17,9 +17,10 @@ SMALLEST_NET = 25.0
 
 def attack_failed(acc_before: float, after: Evaluation) -> str | None:
     """Why a backdoored encoder does not count, ``acc_before`` being the ACC (per cent) of the clean one it was made
-    from; None if it does."""
+    from; None if it does. Where ``after`` holds the clean one's ACC on the same images, that counts."""
     assert after.asr is not None
-    loss = acc_before - after.acc.percent
+    on_the_same = after.probes[0].reference_acc if after.probes else None
+    loss = (acc_before if on_the_same is None else on_the_same.percent) - after.acc.percent
     if after.asr.percent < SMALLEST_ASR:
         return f"ASR {after.asr.percent:.1f} %, below the floor of {SMALLEST_ASR:.0f}"
     if loss > LARGEST_ACC_LOSS:
