@@ -103,7 +103,10 @@ class Bench:
         """Measured on the encoder's own set alone: at larger sizes a measurement takes minutes."""
         on = (encoder.dataset,)
         before = Measurement(encoder, on, self._sets(on)) if encoder.backdoors else None
-        return AuditRun(encoder, images, parameters, seed, self._sets([images.dataset]), before)
+        sets, apart = self._sets([images.dataset]), self.library.clean_images(images.dataset)
+        if apart is not None:
+            sets["clean images"] = [apart.name, apart.stat().st_size]
+        return AuditRun(encoder, images, parameters, seed, sets, before)
 
     def cleansing(
         self, poisoned: PoisonedSet, seed: int, values: Mapping[str, Any] = CLEANSE, *, twin: bool = False

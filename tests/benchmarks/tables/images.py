@@ -61,6 +61,10 @@ class ImageLibrary:
         """The set's training images."""
         return self._path(dataset, ("train",))
 
+    def clean_images(self, dataset: str) -> Path | None:
+        """``NAME-clean-images``: further images of the set, in neither half; None where there are none."""
+        return self._half(dataset, ("clean-images",))
+
     def test_size(self, dataset: str) -> int:
         return _count(self._path(dataset, _TEST_HALVES))
 
@@ -79,20 +83,26 @@ class ImageLibrary:
             UsageError: not as many were set aside.
         """
         whole = _labelled(self._path(clean.dataset, ("train",)), size, self.cache)
-        chosen = whole.images.subset(_drawn(whole.labels, clean, seed))
+        chosen = whole.images.subset(_drawn(cut(whole.labels)[1], clean, seed))
         return replace(chosen, names=tuple(f"{number:05d}" for number in range(clean.count)))
 
     def write_for_defence(self, clean: CleanImages, seed: int, path: Path) -> None:
-        """The images of :meth:`for_defence` as a user would give them: their files, in a zip at ``path``.
+        """Images for a defence as a user would give them: their files, in a zip at ``path``. They are of
+        :meth:`clean_images` where there are such, otherwise those of :meth:`for_defence`.
 
         Raises:
             UsageError: not as many were set aside.
         """
-        with open_members(self._path(clean.dataset, ("train",))) as members, zipfile.ZipFile(path, "w") as archive:
-            class_of = class_folders(image_names(members), clean.dataset)
-            names, classes = list(class_of), sorted(set(class_of.values()))
-            labels = torch.tensor([classes.index(label) for label in class_of.values()])
-            for number, index in enumerate(_drawn(labels, clean, seed).tolist()):
+        apart = self.clean_images(clean.dataset)
+        source = apart or self.training_half(clean.dataset)
+        with open_members(source) as members, zipfile.ZipFile(path, "w") as archive:
+            names = image_names(members)
+            aside = torch.arange(len(names))
+            if apart is None:
+                class_of = class_folders(names, source.name)
+                names, classes = list(class_of), sorted(set(class_of.values()))
+                aside = cut(torch.tensor([classes.index(label) for label in class_of.values()]))[1]
+            for number, index in enumerate(_drawn(aside, clean, seed).tolist()):
                 archive.writestr(f"{number:05d}{Path(names[index]).suffix}", members.read(names[index]))
 
     def _path(self, dataset: str, halves: tuple[str, ...]) -> Path:
@@ -123,8 +133,8 @@ def cut(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(fit), torch.cat(aside)
 
 
-def _drawn(labels: torch.Tensor, clean: CleanImages, seed: int) -> torch.Tensor:
-    aside = cut(labels)[1]
+def _drawn(aside: torch.Tensor, clean: CleanImages, seed: int) -> torch.Tensor:
+    """As many of the indices ``aside`` as ``clean`` says."""
     if len(aside) < clean.count:
         raise UsageError(
             "too_few_images",

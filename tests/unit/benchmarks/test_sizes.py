@@ -18,6 +18,7 @@ from tests.benchmarks.tables.images import CleanImages, ImageLibrary
 from tests.benchmarks.tables.results import ResultStore
 from tests.benchmarks.tables.summary import exact_interval
 from tests.benchmarks.tables.work import Workplace, work
+from tests.unit.attacks.class_folders import labelled_files, pixels_of, write_zip
 from tests.unit.benchmarks.small_zoo import pretend, write_sets, write_zoo
 
 SPENT = {
@@ -119,6 +120,20 @@ def test_the_files_for_an_audit_are_the_images_of_the_other_defences(bench, tmp_
     written = load_images(tmp_path / "images.zip", (32, 32))
     assert torch.equal(written.pixels, bench.library.for_defence(clean, (32, 32), 3).pixels)
     assert written.names[0] == "00000.png"
+
+
+def test_images_of_neither_half_come_first_and_make_another_run(bench, tmp_path):
+    data = write_sets(tmp_path / "data", training=20)
+    there = dataclasses.replace(bench, library=ImageLibrary(data))
+    (before,) = (cell for cell in sizes.TABLE.cells(there) if cell.encoder.backdoors)
+    files = labelled_files(15)
+    write_zip(data / "cifar10-clean-images.zip", {f"{n:03}.png": file for n, file in enumerate(files.values())})
+    (after,) = (cell for cell in sizes.TABLE.cells(there) if cell.encoder.backdoors)
+    assert key(before) != key(after) and key(before.before) == key(after.before)
+    there.library.write_for_defence(CleanImages("cifar10", 60), 0, tmp_path / "images.zip")
+    written = pixels_of(tmp_path / "images.zip").values()
+    given = pixels_of(data / "cifar10-clean-images.zip").values()
+    assert {each.tobytes() for each in written} == {each.tobytes() for each in given}
 
 
 @pytest.fixture(scope="module")
