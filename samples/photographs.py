@@ -1,12 +1,12 @@
 """Real images without a download: patches of the photographs that ship inside scikit-image and scikit-learn.
 
-    python -m samples.photographs FOLDER [--side 64] [--prefix photographs-64-] [--train 100] [--test 40]
+    python -m samples.photographs FOLDER [--side 64] [--prefix photographs-64-]
 
 writes into FOLDER ``train.zip`` and ``test.zip`` (class folders; the class is the picture) and ``clean-images.zip``
 (flat, no classes: what an auditor would have). Patches are squares of 40 to 80 pixels, resized to 32x32 (``--side``),
-at places drawn from a fixed seed; ``--train`` and ``--test`` say how many of each picture. The three sets never share a
-pixel: the right 30 % of each picture are for testing, of the rest the upper 70 % for training and the lower 30 % for
-the auditor. The same versions of Pillow and NumPy write the same bytes.
+at places drawn from a fixed seed. The three sets never share a pixel: the right 30 % of each picture are for testing,
+of the rest the upper 70 % for training and the lower 30 % for the auditor. The same versions of Pillow and NumPy write
+the same bytes.
 
 Licences: scikit-image's ``data/README.txt`` and scikit-learn's ``datasets/images/README.txt`` (public domain, CC0, CC
 BY).
@@ -50,13 +50,7 @@ _SEED = 0
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build_archives(
-    folder: Path,
-    side: int = IMAGE_SIZE,
-    prefix: str = "",
-    train_per_class: int = TRAIN_PER_CLASS,
-    test_per_class: int = TEST_PER_CLASS,
-) -> tuple[Path, Path, Path]:
+def build_archives(folder: Path, side: int = IMAGE_SIZE, prefix: str = "") -> tuple[Path, Path, Path]:
     """Write ``train.zip``, ``test.zip`` and ``clean-images.zip`` into ``folder`` and return their paths.
 
     ``side`` is the patches' in pixels, ``prefix`` stands before the files' names.
@@ -67,12 +61,9 @@ def build_archives(
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {name: _open_picture(*where) for name, where in PICTURES.items()}
     train, test, clean = (folder / f"{prefix}{name}.zip" for name in ("train", "test", "clean-images"))
-    for path, part, count in ((train, "train", train_per_class), (test, "test", test_per_class)):
-        patches = {name: _patches(name, picture, part, side, count) for name, picture in pictures.items()}
-        _write(path, {f"{name}/{index:03d}.png": png for name, own in patches.items() for index, png in own})
-    flat = [
-        png for name, picture in pictures.items() for _, png in _patches(name, picture, "clean", side, CLEAN_PER_CLASS)
-    ]
+    _write(train, {f"{n}/{i:03d}.png": png for n, p in pictures.items() for i, png in _patches(n, p, "train", side)})
+    _write(test, {f"{n}/{i:03d}.png": png for n, p in pictures.items() for i, png in _patches(n, p, "test", side)})
+    flat = [png for name, picture in pictures.items() for _, png in _patches(name, picture, "clean", side)]
     shuffled = torch.randperm(len(flat), generator=generator(_SEED, "clean order")).tolist()
     _write(clean, {f"{position:04d}.png": flat[index] for position, index in enumerate(shuffled)})
     return train, test, clean
@@ -98,8 +89,9 @@ def _region(picture: Image.Image, part: str) -> tuple[int, int, int, int]:
     }[part]
 
 
-def _patches(name: str, picture: Image.Image, part: str, side: int, count: int) -> list[tuple[int, bytes]]:
-    """The first ``count`` numbered patches of one part of one picture, as PNG."""
+def _patches(name: str, picture: Image.Image, part: str, side: int) -> list[tuple[int, bytes]]:
+    """The numbered patches of one part of one picture, as PNG."""
+    count = {"train": TRAIN_PER_CLASS, "test": TEST_PER_CLASS, "clean": CLEAN_PER_CLASS}[part]
     left, top, right, bottom = _region(picture, part)
     random = torch.rand(count, 3, generator=generator(_SEED, "patch", name, part), dtype=torch.float64)
     patches = []
@@ -126,8 +118,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--side", type=int, default=IMAGE_SIZE, help="pixels")
     parser.add_argument("--prefix", default="", help="of the files' names")
-    parser.add_argument("--train", type=int, default=TRAIN_PER_CLASS, help="training patches of each picture")
-    parser.add_argument("--test", type=int, default=TEST_PER_CLASS, help="test patches of each picture")
     options = parser.parse_args()
-    for written in build_archives(options.folder, options.side, options.prefix, options.train, options.test):
+    for written in build_archives(options.folder, options.side, options.prefix):
         print(f"{written}  {written.stat().st_size / 1e6:.1f} MB")

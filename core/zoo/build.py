@@ -194,7 +194,7 @@ def _take(shop: Workshop, recipe: WeightsRecipe, sets: SetPaths) -> _Made:
         images=0,
         curve=[],
         attack=None,
-        data_digest=read_set(sets.train, encoder.image_size).images.digest,
+        data_digest=read_set(sets.train, encoder.image_size, sets.per_class).images.digest,
     )
 
 
