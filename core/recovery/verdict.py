@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,19 +38,27 @@ class Judgement:
 
 
 def compared(
-    name: str, key: str, scores: Sequence[float], clean: float, null: Null, *, measured: bool = True
+    name: str,
+    key: str,
+    scores: Sequence[float],
+    clean: float,
+    null: Null,
+    *,
+    least: float = -math.inf,
+    measured: bool = True,
 ) -> HypothesisResult:
     """The best of ``scores`` (similarities, best first) with the limits that ``null`` sets for an encoder whose clean
-    images have similarity ``clean``."""
+    images have similarity ``clean``; an x below ``least`` is no backdoor in any case."""
     doubt = DOUBT if null.own_family else DOUBT_ABROAD
+    alarm = max(least, null.limit(ALARM))
     return HypothesisResult(
         name,
         scores[0],
-        similarity_at(null.limit(ALARM), clean),
+        similarity_at(alarm, clean),
         tuple(scores),
         doubtful=similarity_at(null.limit(doubt), clean),
         expected=similarity_at(null.mean, clean),
-        excess=remaining_gap(scores[0], clean) - null.limit(ALARM),
+        excess=remaining_gap(scores[0], clean) - alarm,
         null=null.source,
         key=key,
         measured=measured,
@@ -57,8 +66,9 @@ def compared(
 
 
 def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
-    """The hypothesis furthest above (or least below) its own limit decides."""
-    deciding = max(results, key=lambda result: result.excess or 0.0)
+    """The hypothesis furthest above (or least below) its own limit decides; one that is doubtful before all that are
+    not."""
+    deciding = max(results, key=lambda result: (result.score >= (result.doubtful or 0.0), result.excess or 0.0))
     assert deciding.doubtful is not None and deciding.expected is not None
     kind = ("An " if deciding.name[0] in "aeiou" else "A ") + deciding.name
     score, usual = f"{deciding.score:.3f}", f"{deciding.expected:.3f} is usual on clean encoders ({deciding.null})"

@@ -147,10 +147,11 @@ def test_doubt_about_a_stranger_is_settled_before_its_triggers_are_followed() ->
         assert began == ["search", *COPY] and given == [1]
 
 
-def test_a_stranger_far_above_its_copy_is_followed_afterwards() -> None:
+def test_a_stranger_far_above_its_copy_but_not_all_clean_encoders_stays_doubtful() -> None:
+    """A clean copy withstands what was unlearnt: it accuses nobody alone."""
     doubtful = found((DOUBTFUL + CERTAIN) / 2, calibrated=False)
     findings, began, given = audited(detect, doubtful, -1.5)
-    assert findings.verdict is Verdict.BACKDOORED and len(findings.detection.triggers) == 2
+    assert findings.verdict is Verdict.INCONCLUSIVE and len(findings.detection.triggers) == 2
     assert began == ["search", *COPY, "follow"] and given == [1]
     findings, began, given = audited(purify, doubtful, -1.5)
     assert began == ["search", *COPY, "follow", "unlearn", "verify: search"] and given == [1, 2]

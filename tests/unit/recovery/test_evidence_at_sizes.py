@@ -71,6 +71,14 @@ def test_a_planted_patch_stays_a_backdoor_beside_a_copy_without_it(side: int, ki
 
 
 @pytest.mark.parametrize("side", SIDES)
+def test_a_copy_that_withstands_patches_accuses_no_clean_encoder(side: int) -> None:
+    """Measured on a clean ShuffleNet of 48 pixels: opaque patches reach x = 3.1, in its copy .7."""
+    suspect = detection(side, {"opaque-patch@0.19": 3.1, "masked@0.03": 0.6})
+    judged = against_surrogate(suspect, {"opaque-patch@0.19": 0.7}, shipped_observations())
+    assert judged.verdict is Verdict.INCONCLUSIVE and "opaque patch" in judged.reasons[0]
+
+
+@pytest.mark.parametrize("side", SIDES)
 def test_nothing_planted_is_clean_beside_its_copy(side: int) -> None:
     judged = against_surrogate(
         detection(side, {"masked@0.03": 0.5}), scores_of(detection(side, {})), shipped_observations()

@@ -31,7 +31,7 @@ def found(x: float) -> Detection:
 
 @pytest.mark.parametrize(
     ("suspect", "copy", "verdict"),
-    [(5.5, 2.4, Verdict.BACKDOORED), (3.6, 3.3, Verdict.CLEAN), (3.6, 1.2, Verdict.BACKDOORED)],
+    [(5.5, 2.4, Verdict.BACKDOORED), (3.6, 3.3, Verdict.CLEAN), (3.6, 1.2, Verdict.INCONCLUSIVE)],
 )
 def test_the_distance_to_the_copy_decides(suspect: float, copy: float, verdict: Verdict) -> None:
     judged = against_surrogate(found(suspect), scores_of(found(copy)), OBSERVED)
