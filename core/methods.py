@@ -78,10 +78,10 @@ class Method(Generic[MethodT]):
     the encoder that they take at most; ``settles_from`` is the share of them after which a search that stops by itself
     may have done so. ``uses_new_triggers``: whether triggers that are found after a round of unlearning would change
     the next; not so for methods that ignore triggers or take only the first. ``follow`` with its ``follow_plan``: how a
-    detection method comes to more triggers of what it found; None for methods that have no such step. ``score_kinds``: the
-    same search for some kinds of trigger only, which a purified copy of the suspect is put to. ``second`` is
-    asked, with its default parameters, where a detection method is in doubt. ``worth`` says what a run with a
-    configuration is worth that found nothing, on images of a (height, width): every detection method has it."""
+    detection method comes to more triggers of what it found; None for methods that have no such step.
+    ``score_kinds``: the same search for some kinds of trigger only, which a purified copy of the suspect is put to.
+    ``second`` is asked, with its default parameters, where a detection method is in doubt. ``worth`` says what a run
+    with a configuration is worth that found nothing, on images of a (height, width): every detection method has it."""
 
     key: str
     title: str

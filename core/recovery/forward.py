@@ -1,4 +1,4 @@
-"""How recovery looks at an encoder: weights frozen, bf16 where it is fast, features in fp32, memory in bounds."""
+"""How recovery looks at an encoder: weights frozen, BatchNorm folded, bf16 where it is fast, features in fp32, memory in bounds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import copy
 import torch
 
 from core.micro_batches import features_in_chunks, features_of
+from core.recovery.folding import folded
 from core.types import Encoder
 
 __all__ = ["features_in_chunks", "features_of", "frozen"]
 
 
 def frozen(encoder: Encoder) -> Encoder:
-    """A copy in eval mode whose weights take no gradient: a third of a step's work is then not done.
+    """A copy in eval mode whose weights take no gradient: a third of a step's work is then not done. Its BatchNorm
+    layers are folded into the convolutions before them.
 
     The caller's encoder keeps its mode and its ``requires_grad`` flags.
     """
-    return copy.deepcopy(encoder).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return folded(copy.deepcopy(encoder).eval().requires_grad_(False).to(memory_format=torch.channels_last))
