@@ -1,4 +1,4 @@
-"""How recovery looks at an encoder: weights frozen, BatchNorm folded, bf16 where it is fast, features in fp32, memory in bounds."""
+"""How recovery looks at an encoder: frozen weights, folded BatchNorm, bf16 where it is fast, memory in bounds."""
 
 from __future__ import annotations
 

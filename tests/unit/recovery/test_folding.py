@@ -1,4 +1,4 @@
-"""BatchNorm folded into convolutions: the same features, whatever the architecture, and nothing where it would differ."""
+"""BatchNorm folded into convolutions: the same features, whatever the network, and nothing where it would differ."""
 
 from __future__ import annotations
 
