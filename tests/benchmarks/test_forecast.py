@@ -39,6 +39,7 @@ CASES: tuple[tuple[str, int, str, Mapping[str, Any]], ...] = (
     ("timm/vit_tiny_patch16_224", 224, "standard", {**FEW, "thresholds": (0.9995,), "square_stride": 0.5}),
     ("torchvision/shufflenet_v2_x1_0", 224, "standard", {**FEW, "thresholds": (0.9995,), "square_stride": 0.5}),
     ("torchvision/resnet18", 224, "standard", {**FEW, "thresholds": (0.9995,), "square_stride": 0.5}),
+    ("torchvision/resnet50", 224, "standard", {**FEW, "thresholds": (0.9995,), "square_stride": 0.5}),
 )
 IMAGES = 40
 
