@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -58,7 +58,8 @@ class AuditRequest:
     images_name: str | None = None
     copy: str | None = None  # which copy of the encoder, where its file holds several; before the card's
     container: str | None = None  # suffix of the delivered encoder (.safetensors, .pt, .pth); None: as it came
-    on_read: Callable[[Reading], None] = lambda reading: None  # hears what was read and assumed, before the search
+    # hears what was read and assumed, and the notes on the images, before the search
+    on_read: Callable[[Reading, Sequence[str]], None] = lambda reading, notes: None
     time_limit: float | None = None  # seconds; what is sure to take longer is refused before the search
     on_forecast: Callable[[Forecast], None] = lambda forecast: None  # hears what it will cost, before the search
 
@@ -143,7 +144,7 @@ def _prepared(request: AuditRequest, run: Run) -> _Prepared:
     seed = request.seed if settings.seed is None else settings.seed
     _check_encoder(request, kind)
     subject, loaded, reading = _read(request, kind, settings, device, seed, run)
-    request.on_read(reading)
+    request.on_read(reading, subject.images.notes)
     if loaded is not None:
         check_features(subject.encoder, subject.images)
     return _Prepared(kind, settings, subject, loaded, reading)

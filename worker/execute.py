@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -126,9 +126,10 @@ class _Execution:
         self._heartbeat.check()
         return outcome, self._store(outcome)
 
-    def _note_reading(self, reading: Reading) -> None:
+    def _note_reading(self, reading: Reading, notes: Sequence[str]) -> None:
         """Let whoever asks for the audit know what was assumed while the search still goes on."""
-        audit, said = self._audit, {"audited": reading.audited, "assumptions": list(reading.assumptions)}
+        audit = self._audit
+        said = {"audited": reading.audited, "assumptions": list(reading.assumptions), "image_notes": list(notes)}
         self._write(lambda session: leases.note_reading(session, audit.id, audit.attempt, said))
         self._heartbeat.entered("measuring the encoder")
 

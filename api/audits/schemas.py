@@ -143,6 +143,10 @@ class AuditView(BaseModel):
         list[str] | None,
         Field(description="what had to be assumed to read the encoder and, if wrong, changes every feature"),
     ] = None
+    image_notes: Annotated[
+        list[str] | None,
+        Field(description="how the images were read, where that is of weight: duplicates, entries that were skipped"),
+    ] = None
     forecast: Annotated[ForecastView | None, Field(description="what it will cost; null until measured")] = None
     verdict: Annotated[
         str | None, Field(description="backdoored (an encoder), poisoned (a set of images), clean or inconclusive")
@@ -201,6 +205,7 @@ def audit_view(audit: Audit, catalog: Catalog) -> AuditView:
         progress=audit.progress,
         audited=(audit.reading or {}).get("audited"),
         assumptions=(audit.reading or {}).get("assumptions"),
+        image_notes=(audit.reading or {}).get("image_notes"),
         forecast=ForecastView(**audit.forecast) if audit.forecast else None,
         verdict=audit.verdict,
         score=audit.score,

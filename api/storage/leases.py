@@ -78,7 +78,8 @@ def heartbeat(
 
 
 def note_reading(session: Session, audit_id: uuid.UUID, attempt: int, reading: Json) -> bool:
-    """Write how the encoder was read (audited, assumptions). False, and nothing written, when the lease is lost."""
+    """Write how the files were read (audited, assumptions, image_notes). False, and nothing written, when the lease is
+    lost."""
     noted = session.scalar(update(Audit).where(*_held(audit_id, attempt)).values(reading=reading).returning(Audit.id))
     return noted is not None
 

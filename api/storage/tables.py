@@ -85,10 +85,10 @@ class Audit(Base):
     """One audit. ``attempt`` is the fencing token: only the worker that holds the latest attempt may write.
 
     ``losses`` counts workers that died with it, ``dispatched_at`` when its id last went to the broker, ``scalars`` the
-    numbers logged last, ``reading`` says how the encoder was read (audited, assumptions), ``forecast`` what it will
-    cost (passes, seconds_low, seconds_high, memory_bytes), ``failure`` is a problem with code, field, found, expected,
-    action. ``kind`` is free text here: the API checks it against the catalogue, so a new
-    kind needs no migration.
+    numbers logged last, ``reading`` says how the files were read (audited, assumptions, image_notes), ``forecast`` what
+    it will cost (passes, seconds_low, seconds_high, memory_bytes), ``failure`` is a problem with code, field, found,
+    expected, action. ``kind`` is free text here: the API checks it against the catalogue, so a new kind needs no
+    migration.
     """
 
     __tablename__ = "audits"

@@ -85,10 +85,10 @@ def images_summary(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def print_notes_on_images(notes: Sequence[str], *, word: str = "Images") -> None:
+def print_notes_on_images(notes: Sequence[str], console: Console | None = None, *, word: str = "Images") -> None:
     """How the images were read, where there is something to say: one of the first lines of an answer."""
     if notes:
-        Console().print(f"[bold]{word}:[/] {escape(' '.join(notes))}", highlight=False, soft_wrap=True)
+        (console or Console()).print(f"[bold]{word}:[/] {escape(' '.join(notes))}", highlight=False, soft_wrap=True)
 
 
 def print_audit_table(report: Mapping[str, Any]) -> None:

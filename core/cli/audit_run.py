@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from core.cli.answer import print_reading
+from core.cli.answer import print_notes_on_images, print_reading
 from core.cli.console_run import ConsoleRun
 from core.cli.forecast_answer import forecast_sentence
 
 if TYPE_CHECKING:
     from core.audit import AuditOutcome, AuditRequest
+    from core.encoders.reading import Reading
     from core.forecast.forecast import Forecast
 
 
@@ -43,11 +44,15 @@ def telling(request: AuditRequest, console: Console, run: ConsoleRun) -> AuditRe
     """``request`` with what was read and assumed, and what it will cost, printed on ``console`` before the search
     begins: a search takes long, and who gave the wrong card would rather know now. ``run`` hears the cost, too."""
 
+    def on_read(reading: Reading, notes: Sequence[str]) -> None:
+        print_reading(asdict(reading), console)
+        print_notes_on_images(notes, console)
+
     def on_forecast(forecast: Forecast) -> None:
         console.print(forecast_sentence(forecast), highlight=False, soft_wrap=True)
         run.expect_seconds()
 
-    return replace(request, on_read=lambda reading: print_reading(asdict(reading), console), on_forecast=on_forecast)
+    return replace(request, on_read=on_read, on_forecast=on_forecast)
 
 
 def place_report(outcome: AuditOutcome, folder: Path) -> None:

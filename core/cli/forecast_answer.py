@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from core.cli.answer import Format, print_json, print_reading
+from core.cli.answer import Format, print_json, print_notes_on_images, print_reading
 from core.cli.console_run import ConsoleRun
 
 if TYPE_CHECKING:
@@ -22,13 +22,15 @@ def dry_run(request: AuditRequest, output_format: Format) -> int:
     of the encoder."""
     from core.audit import forecast_audit  # torch takes seconds to import, and --help must not
 
-    heard: list[dict[str, Any]] = []
+    heard: list[tuple[dict[str, Any], list[str]]] = []
     with ConsoleRun(Console(stderr=True)) as run:
-        forecast = forecast_audit(replace(request, on_read=lambda reading: heard.append(asdict(reading))), run)
-    encoder = heard[0]
+        hears = replace(request, on_read=lambda reading, notes: heard.append((asdict(reading), list(notes))))
+        forecast = forecast_audit(hears, run)
+    encoder, notes = heard[0]
     if output_format is Format.JSON:
         reading = {key: encoder[key] for key in ("audited", "assumptions")}
-        images = {"count": forecast.load.images, "height": forecast.load.height, "width": forecast.load.width}
+        load = forecast.load
+        images = {"count": load.images, "height": load.height, "width": load.width, "notes": notes}
         print_json(
             {
                 "kind": request.kind,
@@ -40,6 +42,7 @@ def dry_run(request: AuditRequest, output_format: Format) -> int:
         )
         return 0
     print_reading(encoder, word="Would be audited")
+    print_notes_on_images(notes)
     console = Console()
     console.print(forecast_sentence(forecast), highlight=False, soft_wrap=True)
     console.print(_table(forecast))

@@ -134,13 +134,13 @@ def require_known(architecture: str) -> None:
         if name in timm.list_pretrained(name.partition(".")[0] + ".*"):
             return
         raise _unknown_tag(architecture, timm.list_pretrained(name.partition(".")[0] + ".*"))
-    known = (*known, *(f"transformers/{kind}" for kind in ROWS))
+    known = (*known, *(f"transformers/{kind}" for kind in ROWS), *open_clip_models.known_if_installed())
     near = [a for a in known if a.rpartition("/")[2] == name] + difflib.get_close_matches(architecture, known, n=4)
     raise UnsupportedInput(
         "unknown_architecture",
         field="card.architecture",
         found=f"'{architecture}', which neither torchvision {torchvision.__version__} nor timm {timm.__version__} has",
-        expected="torchvision/<name>, timm/<name> or transformers/<model_type> of a known network"
+        expected="torchvision/<name>, timm/<name>, transformers/<model_type> or open_clip/<name> of a known network"
         + (f"; near matches: {', '.join(dict.fromkeys(near))}" if near else ""),
         action="Correct the name in the card.",
     )

@@ -99,6 +99,11 @@ def is_installed() -> bool:
     return True
 
 
+def known_if_installed() -> tuple[str, ...]:
+    """Every ``open_clip/<name>`` that the library lists; none where it is not installed."""
+    return tuple(f"open_clip/{name}" for name in _library().list_models()) if is_installed() else ()
+
+
 def _without_projection(tower: Any) -> None:
     head = getattr(tower, "head", None)
     if isinstance(getattr(tower, "proj", None), nn.Parameter):

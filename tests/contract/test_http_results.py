@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.storage.leases import note_reading
 from tests.contract.conftest import Running, safetensors
 
 AssertProblem = Callable[[httpx.Response, int, str], dict[str, object]]
@@ -45,6 +46,17 @@ def test_an_audit_is_followed_from_queued_to_its_verdict(service: Running, tmp_p
     for name, link in body["links"].items():
         assert service.http.get(link).status_code == 200, name
     assert set(body["links"]) == {"self", "report", "report_html", "encoder", "artifacts"}
+
+
+def test_how_the_files_were_read_is_said_while_the_audit_runs(service: Running) -> None:
+    audit_id = service.submit()
+    said = {"audited": "a ResNet-18.", "assumptions": ["Nobody said so."], "image_notes": ["Two of 100 are one."]}
+    attempt = service.start(audit_id)
+    assert "image_notes" not in service.http.get(f"/audits/{audit_id}").json()
+    with service.sessions.begin() as session:
+        assert note_reading(session, audit_id, attempt, said)
+    body = service.http.get(f"/audits/{audit_id}").json()
+    assert {key: body[key] for key in said} == said
 
 
 def test_an_unchanged_audit_is_not_sent_twice(service: Running) -> None:

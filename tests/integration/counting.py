@@ -44,7 +44,7 @@ class CountState:
 def count(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
     """Sum 0..n-1 twice; ``parameters`` give ``steps`` and ``seconds`` a step."""
     steps, seconds = int(request.parameters.get("steps", 5)), float(request.parameters.get("seconds", 0.0))
-    request.on_read(Reading("counted at 1x1.", ("Ten fingers.",)))
+    request.on_read(Reading("counted at 1x1.", ("Ten fingers.",)), ("Two of them are one.",))
     request.on_forecast(FORECAST)
     run.plan({"first": 1, "second": 3})
     states = {name: CountState() for name in ("first", "second")}

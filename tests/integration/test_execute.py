@@ -80,7 +80,11 @@ def test_an_audit_from_claim_to_result(bench: Bench, submit: Submit, audit_row: 
     audit = audit_row(audit_id)
     assert (audit.state, audit.verdict, audit.score, audit.threshold) == (AuditState.SUCCEEDED, "clean", 0.25, 0.5)
     assert (audit.progress, audit.stage, audit.failure, audit.lease_owner) == (1.0, None, None, None)
-    assert audit.reading == {"audited": "counted at 1x1.", "assumptions": ["Ten fingers."]}
+    assert audit.reading == {
+        "audited": "counted at 1x1.",
+        "assumptions": ["Ten fingers."],
+        "image_notes": ["Two of them are one."],
+    }
     assert audit.forecast == {"passes": 100, "seconds_low": 1.0, "seconds_high": 2.0, "memory_bytes": 1000}
     report = report_of(bench, audit_id)
     assert report["sums"] == [6, 6]

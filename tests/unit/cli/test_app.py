@@ -116,7 +116,7 @@ def test_what_was_read_and_assumed_stands_before_the_verdict(
     part = audited.circumstances().encoder
 
     def audit(request: AuditRequest, output: Path, run: Run) -> AuditOutcome:
-        request.on_read(Reading("read.", ("early",)))
+        request.on_read(Reading("read.", ("early",)), ("two are one.",))
         return ending_in(Findings(audited.clean()))(request, output, run)
 
     audit_ends(audit)
@@ -127,7 +127,7 @@ def test_what_was_read_and_assumed_stands_before_the_verdict(
         f"  Check: {part.assumptions[0]}",
         "Images: 490 of the 498 images are distinct & the others repeat them.",
     ]
-    assert printed.err.splitlines()[:2] == ["Audited: read.", "  Check: early"]
+    assert printed.err.splitlines()[:3] == ["Audited: read.", "  Check: early", "Images: two are one."]
     run(DETECT)
     document = json.loads(capsys.readouterr().out)
     assert list(document)[:2] == ["kind", "encoder"]

@@ -45,6 +45,16 @@ def test_a_table_for_people(images: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "Would be audited: timm/test_resnet" in said and "Forecast:" in said and "searching for triggers" in said
 
 
+def test_notes_on_the_images_are_said(images: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, *_ = sorted(Path(images).iterdir())
+    second.write_bytes(first.read_bytes())
+    assert run(["detect", ENCODER, images, "--dry-run", "--format", "json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["images"]["notes"]
+    assert note.startswith("59 of the 60 images are distinct")
+    assert run(["detect", ENCODER, images, "--dry-run"]) == 0
+    assert f"Images: {note}" in capsys.readouterr().out
+
+
 def test_what_is_sure_to_take_longer_is_refused(images: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["detect", ENCODER, images, "--time-limit", "0.01s", "--format", "json"]) == 4
     error = json.loads(capsys.readouterr().out)["error"]

@@ -62,6 +62,18 @@ def test_a_name_of_the_other_library_is_suggested() -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "near"),
+    [("timm/ViT-B-32", "open_clip/ViT-B-32"), ("timm/clip_vision_model", "transformers/clip_vision_model")],
+)
+def test_every_family_of_names_is_said_and_searched(wrong: str, near: str) -> None:
+    with pytest.raises(UnsupportedInput) as caught:
+        build_backbone(card(architecture=wrong))
+    expected = caught.value.problem.expected
+    assert all(f"{family}/<" in expected for family in ("torchvision", "timm", "transformers", "open_clip"))
+    assert near in expected
+
+
+@pytest.mark.parametrize(
     ("overrides", "code"),
     [
         ({"convv1": "identity"}, "unknown_module"),
