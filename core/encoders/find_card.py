@@ -9,11 +9,12 @@ from typing import Any
 
 from core.encoders.card import EncoderCard, parse_card
 from core.encoders.folder import CONFIG, Folder
-from core.encoders.hf_config import describe, looks_like_tower, needs_config
+from core.encoders.hf_config import describe
 from core.encoders.infer import infer_card
 from core.encoders.pretrained import completed
 from core.encoders.reading import ASSUMED, GIVEN, OWN
 from core.encoders.source import SourceForm
+from core.encoders.tower_names import looks_like_tower, needs_config
 from core.encoders.tower_rows import is_tower
 from core.errors import UnsupportedInput
 
@@ -35,7 +36,10 @@ def find_card(
     if own is not None:
         return own, OWN, (), False
     if (beside := _card_beside(path)) is not None:
-        return beside[0], f"read by the card beside the file, {beside[1]}", (), False
+        mapping, where = beside
+        filled, left = _with_config(mapping, shapes) if described is None else (mapping, ())
+        card = parse_card(completed(filled), where, UnsupportedInput)
+        return card, f"read by the card beside the file, {where}", left, False
     if described is not None:
         told = describe(described.config, described.preprocessor, map(".".join, shapes))
         return (
@@ -48,7 +52,7 @@ def find_card(
         inferred = infer_card(shapes, source.scalars)
     except UnsupportedInput as failure:
         if looks_like_tower(map(".".join, shapes)):
-            raise needs_config() from failure
+            raise needs_config(map(".".join, shapes)) from failure
         raise
     return inferred.card, ASSUMED, inferred.assumptions, inferred.size_assumed
 
@@ -68,8 +72,25 @@ def _given(
         assumptions = tuple(sentence for name, sentence in told.assumptions.items() if name not in given)
     if given.get("architecture", base.get("architecture")) != base.get("architecture"):
         base = {}
+    if described is None:
+        given, assumptions = _with_config(given, shapes)
     card = parse_card(completed({**base, **given}))
     return card, GIVEN + (f", the rest {_by_files(described)}" if base and described else ""), assumptions
+
+
+def _with_config(
+    card: Mapping[str, Any], shapes: Mapping[tuple[str, ...], tuple[int, ...]]
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """``card`` of a tower with what it leaves out, as its ``config`` and the names of the weights tell it; of the
+    config.json of a whole model only the tower's part. Any other card as it is."""
+    kind, config = card.get("architecture"), card.get("config")
+    if not isinstance(kind, str) or not is_tower(kind) or not isinstance(config, Mapping):
+        return card, ()
+    told = describe({"model_type": kind.partition("/")[2], **config}, None, map(".".join, shapes))
+    if told.fields["architecture"] != kind:
+        return card, ()
+    left = tuple(sentence for name, sentence in told.assumptions.items() if name not in card)
+    return {**told.fields, **card, "config": told.fields["config"]}, left
 
 
 def may_be_partial(card: Mapping[str, Any]) -> bool:
@@ -83,10 +104,12 @@ def _by_files(folder: Folder) -> str:
 
 def _own_card(source: SourceForm) -> EncoderCard | None:
     text = source.metadata.get(CARD_KEY, source.scalars.get((CARD_KEY,)))
-    return None if text is None else _card_from_text(str(text), "encoder.card")
+    if text is None:
+        return None
+    return parse_card(completed(_card_from_text(str(text), "encoder.card")), "encoder.card", UnsupportedInput)
 
 
-def _card_beside(path: Path) -> tuple[EncoderCard, str] | None:
+def _card_beside(path: Path) -> tuple[Mapping[str, Any], str] | None:
     """A card in a JSON file of the same name, and that name: ``x.card.json`` must be one, ``x.json`` may be something
     else."""
     for beside in (path.with_suffix(".card.json"), path.with_name(path.name + ".card.json")):
@@ -98,9 +121,9 @@ def _card_beside(path: Path) -> tuple[EncoderCard, str] | None:
     return None
 
 
-def _card_from_text(text: str, where: str) -> EncoderCard:
+def _card_from_text(text: str, where: str) -> Mapping[str, Any]:
     try:
-        mapping = json.loads(text)
+        mapping: Mapping[str, Any] = json.loads(text)
     except (ValueError, RecursionError) as failure:
         raise UnsupportedInput(
             "invalid_card",
@@ -109,4 +132,6 @@ def _card_from_text(text: str, where: str) -> EncoderCard:
             expected="an encoder card, encoder-card/1",
             action="Correct the card, or give one in the request.",
         ) from failure
-    return parse_card(completed(mapping), where, UnsupportedInput)
+    if not isinstance(mapping, dict):
+        parse_card(mapping, where, UnsupportedInput)  # which says that it must be an object
+    return mapping

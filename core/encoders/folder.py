@@ -21,6 +21,7 @@ from typing import Any, NoReturn, Protocol
 from torch import Tensor
 
 from core.encoders.inspect_safetensors import MAX_TOTAL_BYTES
+from core.encoders.tower_names import looks_like_tower
 from core.errors import UnsupportedInput
 
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
@@ -136,9 +137,12 @@ def folder_around(file: Path, name: str, part: Part) -> Folder | None:
     """
     if _SHARD.fullmatch(name):
         _refuse("missing_part", f"{name}, one part of several", "all parts, their index and config.json", _GIVE_ALL)
-    if name not in _WHOLE or file.name != name or (config := read_json(_plain_file(file.parent, CONFIG))) is None:
+    keys = ("model_type", "architecture") if name in _WHOLE else ("model_type",)
+    if name not in _WHOLE and not looks_like_tower(map(".".join, part.tensors)):
+        return None  # any program may have a config.json beside its weights
+    if file.name != name or (config := read_json(_plain_file(file.parent, CONFIG))) is None:
         return None
-    if not any(isinstance(config.get(key), str) for key in ("model_type", "architecture")):
+    if not any(isinstance(config.get(key), str) for key in keys):
         return None
     form = FolderForm({name: tuple(part.tensors)}, {name: dict(part.metadata)}, {}, None)
     return Folder(part.tensors, part.metadata, config, read_preprocessor(file.parent), "", form)

@@ -6,7 +6,6 @@ Two forms of ``config.json`` are known: that of transformers (``model_type``) an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,6 @@ from core.encoders.transformers_models import own_config
 from core.errors import UnsupportedInput
 
 _PIXEL = 1 / 255
-_NAMES = re.compile(
-    r"\.embeddings\.(cls_token|patch_embeddings?\.(projection\.)?weight|class_embedding)$|\.embedder\.embedder\.convolution\.|"
-    r"\.encoder\.layers?\.0\.(attention|self_attn|layer_norm1)\.|\.encoder\.stages\.0\.layers\.0\.|"
-    r"\.stages\.0\.downsample_layers\."
-)
 
 
 @dataclass(frozen=True)
@@ -96,22 +90,6 @@ def vision_part(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise _unknown(kind)
     nested = config.get("vision_config")
     return f"transformers/{kind}", own_config(f"transformers/{kind}", nested if isinstance(nested, Mapping) else config)
-
-
-def looks_like_tower(names: Iterable[str]) -> bool:
-    """Whether weights have the names that the library writes, whose network only its config.json tells."""
-    return any(_NAMES.search(f".{name}") for name in names)
-
-
-def needs_config() -> UnsupportedInput:
-    """The refusal of such weights without their description."""
-    return UnsupportedInput(
-        "missing_config",
-        field="encoder",
-        found="weights with the names of the transformers library, and no config.json",
-        expected="the folder that save_pretrained writes: config.json, preprocessor_config.json and the weights",
-        action="Give the folder with config.json, or put config.json beside the file; over HTTP, a zip of the folder.",
-    )
 
 
 def _unknown(kind: object) -> UnsupportedInput:

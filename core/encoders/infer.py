@@ -21,6 +21,7 @@ from core.encoders.placement import Path, Shape, View, flat_names, views
 from core.encoders.pretrained import Pixels, normalisation_words, published_pixels
 from core.encoders.samples import variants
 from core.encoders.shape_index import architectures_by_fingerprint, default_card, fingerprints
+from core.encoders.tower_names import kinds_of, looks_like_tower, what_to_give
 from core.errors import UnsupportedInput
 
 _FEWEST_TENSORS = 8  # a prefix holding fewer is a piece of something
@@ -99,6 +100,9 @@ def corrected_card(shapes: Mapping[Path, Shape], scalars: Mapping[Path, Any] | N
     except UnsupportedInput as failure:
         if failure.problem.code == "ambiguous_architecture":
             return f"Correct the card. {failure.problem.action}"
+        names = list(flat_names(shapes))
+        if looks_like_tower(names):
+            return f"These are names of the transformers library. {what_to_give(kinds_of(names))}"
         return "Correct the card's architecture or overrides."
     return f"Correct the card; check each value of this sample, which fits the file: {json.dumps(fitting.to_json())}"
 

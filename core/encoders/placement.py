@@ -30,7 +30,9 @@ _SLOW_COPY = re.compile(
     r"(encoder_k|momentum|target|teacher|ema|shadow|key_encoder)|\w*_(ema|momentum|target|teacher)|"
     r"(momentum|target|teacher|ema)_\w+"
 )
-_TRAINING_STATE = re.compile(r"(optim\w*|optimizer\w*|scaler|sched\w*|lr_sched\w*|loss\w*|criterion|\w+_loss|queue\w*)")
+_TRAINING_STATE = re.compile(
+    r"(optim\w*|optimizer\w*|callbacks|scaler|sched\w*|lr_sched\w*|loss\w*|criterion|\w+_loss|queue\w*)"
+)
 
 # What wrappers put inside names, between a network's layers (FSDP, activation checkpointing, torch.compile, DDP), and
 # how DINOv2's training writes its blocks (chunk, then number) and its gated MLP.

@@ -45,7 +45,7 @@ def test_a_lone_file_takes_the_config_beside_it(tmp_path: Path) -> None:
     made = write(tmp_path, "dinov2")
     torch.testing.assert_close(features(load_encoder(tmp_path / "model.safetensors")), expected(made, "dinov2"))
     (tmp_path / "config.json").unlink()
-    with pytest.raises(UnsupportedInput, match=r"Give the folder with config\.json"):
+    with pytest.raises(UnsupportedInput, match=r"Give the folder, or lay config\.json beside the file"):
         load_encoder(tmp_path / "model.safetensors")
 
 
