@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from core.encoders.architectures import build_backbone, default_preprocessing, k
 from core.encoders.card import EncoderCard
 from core.encoders.placement import Shape, views
 from core.encoders.pretrained import CLIP
+from core.encoders.shape_index import default_card
 from core.errors import UnsupportedInput
 
 _OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
@@ -85,6 +86,49 @@ def question(cards: list[EncoderCard]) -> str:
         f"the names and shapes of a CLIP vision tower, those of {names}; nothing in them shows GELU or QuickGELU, nor "
         "whether the feature is meant after the projection or before it (projection false; all of timm's)"
     )
+
+
+def trunk_cards(shapes: Mapping[str, Shape], trunks: Iterable[str]) -> list[EncoderCard]:
+    """A card for each way to read a file of open_clip's names whose tower is one of timm's networks ``trunks`` with a
+    projection behind it: after the projection, if the library is installed, and before it. None for any other file."""
+    for view in views(shapes):
+        own = {name: shapes[full] for name, full in view.own.items()}
+        if not view.prefix.endswith("visual.") or not any(name.startswith("trunk.") for name in own):
+            continue
+        behind = [name for name in own if name.startswith(("head.proj.", "head.mlp."))]
+        for trunk in trunks:
+            before = default_card(trunk).model_copy(update={"mean": CLIP[0], "std": CLIP[1]})
+            expected = shapes_of(build_backbone(before, device="meta"))
+            inside = (name.removeprefix("trunk.") for name in own if name.startswith("trunk."))
+            if behind or any(name not in expected and name.endswith("weight") for name in inside):
+                return [*_around(trunk, own), before]
+    return []
+
+
+def trunk_question(cards: list[EncoderCard]) -> str:
+    """What such a file does not show, in words."""
+    others = [card.architecture for card in cards if card.architecture.startswith("open_clip/")]
+    after = (
+        f"that is {' or '.join(others)}" if others else "that needs open_clip/<name> in a card, and the extra open-clip"
+    )
+    return (
+        f"the vision tower of a model of images and texts, {cards[-1].architecture} with a projection behind it; "
+        f"nothing shows whether the feature is meant after the projection ({after}) or before it"
+    )
+
+
+def _around(trunk: str, own: Mapping[str, Shape]) -> Iterator[EncoderCard]:
+    """open_clip's networks around ``trunk`` with the shapes ``own``, one for each normalisation and size."""
+    seen = set()
+    for name, config in open_clip_models.tower_configs().items() if open_clip_models.is_installed() else ():
+        if config["vision_cfg"].get("timm_model_name") != trunk.partition("/")[2]:
+            continue
+        size, mean, std = default_preprocessing(name)
+        side = size[0] if size[0] == size[1] else size
+        card = EncoderCard(architecture=name, input_size=side, mean=mean, std=std)
+        if (size, mean, std) not in seen and _fits(card, own):
+            seen.add((size, mean, std))
+            yield card
 
 
 def _open_clip(tower: Tower, own: Mapping[str, Shape]) -> Iterator[EncoderCard]:

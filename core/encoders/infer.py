@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from core.encoders.absent_layers import without_absent
 from core.encoders.alike import alike
 from core.encoders.card import SAMPLE_CARD, EncoderCard
-from core.encoders.clip_names import clip_cards, question
+from core.encoders.clip_names import clip_cards, question, trunk_cards, trunk_question
+from core.encoders.dinov2_names import as_timm
 from core.encoders.families import Family, family_of
 from core.encoders.nearest import nearest_in_words
 from core.encoders.placement import Path, Shape, View, flat_names, views
@@ -68,14 +70,18 @@ def infer_card(shapes: Mapping[Path, Shape], scalars: Mapping[Path, Any] | None 
     exact, loose = _candidates(shapes, by_name)
     said = _said_by_the_file(scalars or {})
     if exact:
+        if cards := trunk_cards({name: shapes[path] for name, path in by_name.items()}, exact):
+            raise _ambiguous(trunk_question(cards), cards)
         named = [name for name in exact if name.partition("/")[2] == said]
         sized = any(name.rpartition(".")[2] in ("pos_embed", "pos_embedding") for name in by_name)
-        return _choose(named or list(exact), family_of(by_name), said if named else None, sized=sized)
+        chosen = _choose(named or list(exact), family_of(by_name), said if named else None, sized=sized)
+        card, further = without_absent(chosen.card, _own(exact[chosen.card.architecture], shapes, by_name))
+        return replace(chosen, card=card, assumptions=(*chosen.assumptions, *further))
     if cards := clip_cards({name: shapes[path] for name, path in by_name.items()}):
         raise _ambiguous(question(cards), cards)
     if loose:
         first = next(iter(loose.values()))
-        own = {name: shapes[by_name[full]] for name, full in first.own.items()}
+        own = _own(first, shapes, by_name)
         alternatives = [name for name, view in loose.items() if view is first]
         samples = list(variants(alternatives, own, without_max_pool=first.max_pool_removed))
         if samples:
@@ -107,26 +113,33 @@ def corrected_card(shapes: Mapping[Path, Shape], scalars: Mapping[Path, Any] | N
     return f"Correct the card; check each value of this sample, which fits the file: {json.dumps(fitting.to_json())}"
 
 
-def _candidates(shapes: Mapping[Path, Shape], by_name: Mapping[str, Path]) -> tuple[dict[str, None], dict[str, View]]:
-    """Architectures that fit exactly, and those that fit but for the first convolution or the input size.
+def _candidates(shapes: Mapping[Path, Shape], by_name: Mapping[str, Path]) -> tuple[dict[str, View], dict[str, View]]:
+    """Architectures that fit exactly, and those that fit but for the first convolution or the input size, and where.
 
     A first convolution of another kernel fits only loosely: its stride leaves no trace in the shapes, so it is never
     guessed.
     """
     exact_table, loose_table = architectures_by_fingerprint()
-    exact: dict[str, None] = {}
+    exact: dict[str, View] = {}
     loose: dict[str, View] = {}
     for view in views({name: shapes[path] for name, path in by_name.items()}):
         if len(view.own) < _FEWEST_TENSORS:
             continue
-        first, second = fingerprints({name: shapes[by_name[full]] for name, full in view.own.items()})
+        first, second = fingerprints(_own(view, shapes, by_name))
         if view.max_pool_removed:
             loose |= dict.fromkeys(exact_table.get(first, ()), view)
         else:
-            exact |= dict.fromkeys(_of(view, exact_table.get(first, ())))
+            for name in _of(view, exact_table.get(first, ())):
+                exact.setdefault(name, view)
         for name in _of(view, loose_table.get(second, ())):
             loose.setdefault(name, view)
     return exact, loose
+
+
+def _own(view: View, shapes: Mapping[Path, Shape], by_name: Mapping[str, Path]) -> dict[str, Shape]:
+    """The shapes under ``view``, by the names that torchvision or timm have for them."""
+    own = {name: shapes[by_name[full]] for name, full in view.own.items()}
+    return as_timm(own) or own
 
 
 def _of(view: View, architectures: Iterable[str]) -> list[str]:

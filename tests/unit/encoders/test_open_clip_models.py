@@ -27,6 +27,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "tiny-resnet": {"embed_dim": 24, "vision_cfg": RESNET, "text_cfg": TEXT},
 }
 
+TRUNKS: dict[str, dict[str, Any]] = {
+    name: {"embed_dim": 16, "vision_cfg": {"image_size": 160, "timm_model_name": trunk, **how}, "text_cfg": TEXT}
+    for name, trunk, how in (
+        ("vit-in-timm", "test_vit", {"timm_pool": "token", "timm_proj": None}),
+        ("convnext-in-timm", "test_convnext", {"timm_pool": "", "timm_proj": "linear"}),
+        ("efficientnet-in-timm", "test_efficientnet", {"timm_pool": "avg", "timm_proj": "mlp"}),
+    )
+}
+
 AS_TIMMS: dict[str, Any] = {
     "embed_dim": 16,
     "vision_cfg": {"width": 256, "layers": 10, "patch_size": 16},
@@ -38,7 +47,7 @@ AS_TIMMS: dict[str, Any] = {
 @pytest.fixture(scope="module", autouse=True)
 def tiny_configs(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("configs")
-    for name, config in {**CONFIGS, "as-timms": AS_TIMMS}.items():
+    for name, config in {**CONFIGS, **TRUNKS, "as-timms": AS_TIMMS}.items():
         (folder / f"{name}.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder)
 
@@ -202,3 +211,33 @@ def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
         open_clip_models._library.cache_clear()
     assert caught.value.problem.code == "missing_extra"
     assert "pip install '.[open-clip]'" in caught.value.problem.action
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_a_tower_of_timm_is_asked_for_its_projection_and_both_answers_load(name: str, tmp_path: Path) -> None:
+    model = whole(name)
+    save_file(model.state_dict(), tmp_path / "clip.safetensors")
+    with pytest.raises(UnsupportedInput, match="after the projection") as caught:
+        load_encoder(tmp_path / "clip.safetensors")
+    assert caught.value.problem.code == "ambiguous_architecture"
+    action = caught.value.problem.action
+    after = json.loads(action.rpartition("of this sample: ")[2])
+    before = json.loads(action.partition("other readings: ")[2].partition("; check each")[0])
+    assert (after["architecture"], before["architecture"].partition("/")[0]) == (f"open_clip/{name}", "timm")
+    pixels, normalised = pictures(160)
+    loaded = load_encoder(tmp_path / "clip.safetensors", card=after)
+    trunk = load_encoder(tmp_path / "clip.safetensors", card=before)
+    with torch.no_grad():
+        expected = model.encode_image(normalised, normalize=False)
+        torch.testing.assert_close(loaded.encoder(pixels), expected, atol=1e-4, rtol=1e-4)
+        if hasattr(model.visual.trunk, "forward_head"):
+            own = model.visual.trunk.forward_head(model.visual.trunk.forward_features(normalised), pre_logits=True)
+            torch.testing.assert_close(trunk.encoder(pixels), own.flatten(1), atol=1e-4, rtol=1e-4)
+
+
+def test_a_tower_of_timm_without_a_projection_is_read(tmp_path: Path) -> None:
+    state = {
+        f"visual.trunk.{name}": tensor for name, tensor in whole("convnext-in-timm").visual.trunk.state_dict().items()
+    }
+    save_file({**state, "logit_scale": torch.ones(())}, tmp_path / "clip.safetensors")
+    assert load_encoder(tmp_path / "clip.safetensors").card.architecture == "timm/test_convnext"
