@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import safe_open
 from scipy.fft import dctn
 
+from core.recovery.hypotheses import BLOCK
 from core.triggers import AdditiveTrigger, BlendedTrigger, MaskedTrigger, load_trigger
 
 ATTACKS = {
@@ -102,7 +103,8 @@ def attack_key(attack: str) -> str | None:
 def trigger_kind(path: Path) -> str:
     """``patch``, ``masked``, ``spectral``, ``noise`` or ``blended``.
 
-    A spectral trigger is an additive one with nearly all its energy in a handful of DCT coefficients.
+    A spectral trigger is an additive one with nearly all its energy in a handful of DCT coefficients of each block of
+    32 pixels.
     """
     trigger = load_trigger(path)
     if isinstance(trigger, BlendedTrigger):
@@ -110,7 +112,8 @@ def trigger_kind(path: Path) -> str:
     if isinstance(trigger, MaskedTrigger):
         return "patch" if float(trigger.mask.max()) == 1 and trigger.area() < 0.5 else "masked"
     assert isinstance(trigger, AdditiveTrigger)
-    energy = np.sort(np.square(dctn(trigger.delta.numpy(), axes=(1, 2), norm="ortho")).sum(0).ravel())[::-1]
+    block = trigger.delta[:, :BLOCK, :BLOCK].numpy()
+    energy = np.sort(np.square(dctn(block, axes=(1, 2), norm="ortho")).sum(0).ravel())[::-1]
     return "spectral" if energy[:8].sum() > 0.9 * energy.sum() else "noise"
 
 

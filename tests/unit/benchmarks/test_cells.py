@@ -117,13 +117,14 @@ def test_attacks_are_known_by_their_key_or_in_a_sentence(said, meant):
     assert attack_key(said) == meant
 
 
-def test_kinds_of_trigger_are_told_apart(tmp_path):
+@pytest.mark.parametrize("side", [32, 64, 224])
+def test_kinds_of_trigger_are_told_apart(tmp_path, side):
     from core.attacks.trigger_spec import build_trigger, parse_trigger
     from core.triggers import save_trigger
 
     kinds = {"spectral": "spectral", "noise": "noise", "blended": "blended", "colour-patch:side=8": "patch"}
     for spec, kind in kinds.items():
-        save_trigger(tmp_path / "trigger.npz", build_trigger(parse_trigger(spec), (32, 32)))
+        save_trigger(tmp_path / "trigger.npz", build_trigger(parse_trigger(spec), (side, side)))
         assert trigger_kind(tmp_path / "trigger.npz") == kind
 
 
