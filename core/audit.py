@@ -27,6 +27,7 @@ from core.forecast.forecast import Forecast, forecast_of
 from core.forecast.limit import check_limit
 from core.forecast.weighed_run import WeighedRun
 from core.images.load import load_images
+from core.images.notes import notes_on
 from core.images.sizes import usual_size
 from core.kinds.findings import Findings, SetFindings, Subject
 from core.memory import current_budget, memory_budget
@@ -144,7 +145,7 @@ def _prepared(request: AuditRequest, run: Run) -> _Prepared:
     seed = request.seed if settings.seed is None else settings.seed
     _check_encoder(request, kind)
     subject, loaded, reading = _read(request, kind, settings, device, seed, run)
-    request.on_read(reading, subject.images.notes)
+    request.on_read(reading, notes_on(subject.images))
     if loaded is not None:
         check_features(subject.encoder, subject.images)
     return _Prepared(kind, settings, subject, loaded, reading)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from core.images.depth import Depth, deep_levels, to_bytes
-from core.images.strangers import RAW, named_stranger
+from core.images.strangers import RAW, named_archive, named_stranger
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "JPEG2000", "AVIF")
 """Read everywhere; HEIC, too, where the extra ``heif`` is installed."""
@@ -68,7 +68,7 @@ def decode(data: bytes, image_size: tuple[int, int], depth: Depth | None = None)
             raise UnusableImage(RAW)
         image = _upright_rgb(image, data, depth or Depth())
     except UnidentifiedImageError as failure:
-        raise NotAnImage(named_stranger(data) or _unread_tiff(data) or NOT_AN_IMAGE) from failure
+        raise NotAnImage(named_stranger(data) or named_archive(data) or _unread_tiff(data) or NOT_AN_IMAGE) from failure
     except Image.DecompressionBombError as failure:
         raise UnusableImage(f"more than {MAX_PIXELS // 10**6} megapixels") from failure
     except _FAULTS as failure:

@@ -29,6 +29,15 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _HEIF = (
     "install the package that reads it, pip install 'encoder-audit[heif]', or convert it: heif-convert FILE FILE.png"
 )
+_ARCHIVES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"PK\x03\x04", "a zip archive among the images"),
+    (257, b"ustar", "a tar archive among the images"),
+    (0, b"\x1f\x8b", "a gzip archive among the images"),
+    (0, b"BZh", "a bzip2 archive among the images"),
+    (0, b"\xfd7zXZ\0", "an xz archive among the images"),
+    (0, b"7z\xbc\xaf", "a 7z archive among the images"),
+    (0, b"Rar!", "a RAR archive among the images"),
+)
 _FILM = "take pictures out of it: ffmpeg -i FILE picture-%06d.png"
 RAW = "a camera's raw file, of which only the preview could be read; convert it: darktable-cli FILE FILE.png"
 
@@ -49,6 +58,14 @@ def named_stranger(data: bytes) -> str | None:
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(b"<svg") or (head.startswith(b"<?xml") and b"<svg" in head):
         return _sentence("SVG", "convert it: rsvg-convert FILE -o FILE.png")
+    return None
+
+
+def named_archive(data: bytes) -> str | None:
+    """What an archive is that lies where an image was looked for, and what to do; None for anything else."""
+    for position, beginning, what in _ARCHIVES:
+        if data[position : position + len(beginning)] == beginning:
+            return _sentence(what, "unpack it and give the folder, or give the archive by itself")
     return None
 
 
