@@ -30,6 +30,7 @@ _INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _PART = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,199}\.(safetensors|bin)")
 _SHARD = re.compile(r".*-\d{5}-of-\d{5}\.(safetensors|bin)")
 _SIDE_SUFFIXES = (".json", ".txt", ".md", ".model", ".yaml", ".jinja")
+_OF_WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".bin", ".npz", ".torch")
 _MAX_TEXT = 8 * 2**20
 _MAX_SIDE_BYTES = 64 * 2**20
 _MAX_PARTS = 512
@@ -99,7 +100,7 @@ def read_folder(folder: Path, top: str | None, read: Callable[[Path, str], Part]
     """
     config = read_json(_plain_file(folder, CONFIG))
     if config is None:
-        _refuse("not_a_model_folder", "a folder without config.json", "config.json beside the weights", _GIVE_ALL)
+        _refuse_plain_folder(folder)
     tensors: dict[Key, Tensor] = {}
     parts: dict[str, tuple[Key, ...]] = {}
     metadata: dict[str, dict[str, str]] = {}
@@ -126,6 +127,19 @@ def read_folder(folder: Path, top: str | None, read: Callable[[Path, str], Part]
         read_preprocessor(folder),
         _digest(folder, [*names, *side]),
         FolderForm(parts, metadata, side, top),
+    )
+
+
+def _refuse_plain_folder(folder: Path) -> NoReturn:
+    """Of a folder without config.json a file in it may be what is meant: a folder of training runs, say."""
+    weights = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _OF_WEIGHTS)
+    few = ", ".join(ascii(name)[1:-1][:80] for name in weights[:3]) + (", ..." if len(weights) > 3 else "")
+    _refuse(
+        "not_a_model_folder",
+        "a folder without config.json" + (f", in which lie {few}" if weights else ""),
+        "config.json beside the weights, or one file of weights",
+        (f"Give the file itself, such as {few.partition(',')[0]}; or, of a model of Hugging Face, " if weights else "")
+        + (_GIVE_ALL[0].lower() + _GIVE_ALL[1:] if weights else _GIVE_ALL),
     )
 
 

@@ -205,6 +205,13 @@ def test_hostile_zips(tmp_path: Path) -> None:
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedInput, match=r"config\.json beside the weights"):
         load_encoder(tmp_path)
+    (tmp_path / "log.txt").write_text("epoch 1")
+    (tmp_path / "checkpoint.pth").write_bytes(b"weights")
+    with pytest.raises(
+        UnsupportedInput, match=r"in which lie checkpoint\.pth.* Give the file itself, such as checkpoint"
+    ):
+        load_encoder(tmp_path)
+    (tmp_path / "checkpoint.pth").unlink()
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(UnsupportedInput, match=r"without model\.safetensors"):
         load_encoder(tmp_path)
