@@ -136,6 +136,14 @@ def _named(found: Sequence[Placement], wanted: str) -> list[Placement]:
     for fits in tests if word else ():
         if named := [placement for placement in found if fits(placement.prefix)]:
             return named
+    if len(found) == 1:
+        raise UsageError(
+            "unknown_copy",
+            field="copy",
+            found=f"no copy of the encoder called {ascii(wanted)[:80]}: the file holds one encoder, {_name(found[0])}",
+            expected="no name of a copy, where there is one only",
+            action="Leave copy out.",
+        )
     raise UsageError(
         "unknown_copy",
         field="copy",

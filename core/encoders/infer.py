@@ -93,9 +93,10 @@ def infer_card(shapes: Mapping[Path, Shape], scalars: Mapping[Path, Any] | None 
         "missing_card",
         field="card",
         found="no encoder card, and names and shapes that fit no known architecture; " + nearest_in_words(shapes),
-        expected="a card that says what the weights are",
-        action="Write a card beside the file (NAME.card.json) or pass it with --card; this is its form, with the "
-        f"values of a ResNet-18 for small images: {json.dumps(dict(SAMPLE_CARD))}",
+        expected="weights of a network of torchvision, timm, transformers or open_clip, and a card that says which",
+        action="A network of your own that is none of these cannot be described, and so not audited. Otherwise write a "
+        "card beside the file (NAME.card.json) or pass it with --card; this is its form, with the values of a "
+        f"ResNet-18 for small images: {json.dumps(dict(SAMPLE_CARD))}",
     )
 
 

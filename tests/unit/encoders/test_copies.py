@@ -84,6 +84,12 @@ def test_a_word_that_names_no_copy() -> None:
     assert caught.value.problem.code == "unknown_copy"
 
 
+def test_a_word_where_there_is_one_encoder_only() -> None:
+    with pytest.raises(UsageError, match=r"holds one encoder, \(the file itself\)\. .* Leave copy out") as caught:
+        chosen("", wanted="teacher")
+    assert caught.value.problem.code == "unknown_copy"
+
+
 def test_equal_copies_need_no_question() -> None:
     choice = choose_copy(places("left.", "right."), None, lambda one, other: True)
     assert choice.words is not None

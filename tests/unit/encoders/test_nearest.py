@@ -39,6 +39,7 @@ def test_a_missing_card_names_what_is_near() -> None:
     with pytest.raises(UnsupportedInput) as caught:
         infer_card(shapes)
     assert caught.value.problem.code == "missing_card"
+    assert "A network of your own that is none of these cannot be described" in caught.value.problem.action
     assert "nearest by names and shapes: torchvision/resnet18" in caught.value.problem.found
 
 
