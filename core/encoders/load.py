@@ -177,7 +177,10 @@ def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: st
     for key, tensor in state.items():
         _require_finite(key, tensor)
     backbone = build_backbone(card, positions=placement.positions)
-    counters = {key: value for key, value in state_in_file(backbone).items() if key in placement.absent}
+    in_file = state_in_file(backbone)
+    for key, tensor in state.items():
+        _require_real_numbers(key, tensor, in_file[key])
+    counters = {key: value for key, value in in_file.items() if key in placement.absent}
     own = backbone.state_dict()
     floats = {key: _as_float32(value) for key, value in state.items()} | counters
     weights = OrderedDict(state_from_file(backbone, floats))
@@ -199,6 +202,18 @@ def _build(card: EncoderCard, source: SourceForm, placement: Placement, name: st
 
 def _as_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _require_real_numbers(key: str, tensor: Tensor, wanted: Tensor) -> None:
+    """Whole numbers in place of real ones are quantised: their scales lie elsewhere, or nowhere."""
+    if wanted.is_floating_point() and not tensor.is_floating_point():
+        raise UnsupportedInput(
+            "quantised_weights",
+            field="encoder",
+            found=f"{key} as {str(tensor.dtype).removeprefix('torch.')}",
+            expected="floating-point weights (float32, float16, bfloat16, 8-bit floats)",
+            action="Give the encoder as it was before quantisation, or a file of its weights turned back into floats.",
+        )
 
 
 def _require_finite(key: str, tensor: Tensor) -> None:

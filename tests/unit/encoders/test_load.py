@@ -229,6 +229,15 @@ def test_weights_that_are_not_numbers(tmp_path: Path, state: dict[str, Tensor], 
     assert caught.value.problem.code == "not_finite"
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool])
+def test_whole_numbers_in_place_of_weights(tmp_path: Path, state: dict[str, Tensor], dtype: torch.dtype) -> None:
+    path = tmp_path / "quantised.safetensors"
+    save_file({**state, "conv5.0.weight": (100 * state["conv5.0.weight"]).to(dtype)}, path)
+    with pytest.raises(UnsupportedInput, match=r"conv5\.0\.weight as (u?int|bool)") as caught:
+        load_encoder(path, card=CARD)
+    assert caught.value.problem.code == "quantised_weights"
+
+
 def test_a_feature_length_that_the_card_gets_wrong(tmp_path: Path, state: dict[str, Tensor]) -> None:
     path = tmp_path / "a.safetensors"
     save_file(state, path)
