@@ -56,6 +56,9 @@ def extent(file: BinaryIO, entry: zipfile.ZipInfo) -> tuple[int, int]:
     return entry.header_offset, entry.header_offset + 30 + fields[9] + fields[10] + entry.compress_size
 
 
+_OF_WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".bin", ".npz")
+
+
 def _recognise(entries: list[zipfile.ZipInfo]) -> None:
     tails = {entry.filename.partition("/")[2] for entry in entries}
     names = {entry.filename for entry in entries}
@@ -65,6 +68,10 @@ def _recognise(entries: list[zipfile.ZipInfo]) -> None:
         return
     pickles = sum(name.endswith("/data.pkl") for name in names)
     if pickles == 0:
+        inside = sorted(name for name in names if name.endswith(_OF_WEIGHTS))
+        if inside:
+            few = ", ".join(ascii(name)[1:-1][:80] for name in inside[:3]) + (", ..." if len(inside) > 3 else "")
+            _format(f"a zip in which lie {few}", "Unpack it and give one file of weights.")
         _format("a zip that is not a PyTorch checkpoint")
     if pickles != 1 or sum(entry.filename.endswith("/data.pkl") for entry in entries) != 1:
         _archive(f"{pickles} pickles in one archive", "exactly one data.pkl")
@@ -116,11 +123,11 @@ def _archive(found: str, expected: str) -> NoReturn:
     )
 
 
-def _format(found: str) -> NoReturn:
+def _format(found: str, action: str = "Save model.state_dict() with safetensors.torch.save_file.") -> NoReturn:
     raise UnsupportedInput(
         "unknown_format",
         field="encoder",
         found=found,
         expected="a safetensors file or a state dict saved by torch.save",
-        action="Save model.state_dict() with safetensors.torch.save_file.",
+        action=action,
     )

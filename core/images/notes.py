@@ -12,7 +12,12 @@ def notes_on(images: ImageSet) -> tuple[str, ...]:
     count = len(images.rejected)
     if not count:
         return images.notes
-    listed = "; ".join(f"{ascii(image.name)[1:-1][:80]}: {image.reason}" for image in images.rejected[:_NAMED])
+    listed = "; ".join(f"{_shown(image.name)[:80]}: {image.reason}" for image in images.rejected[:_NAMED])
     more = f"; and {count - _NAMED} more" if count > _NAMED else ""
     files = "1 file" if count == 1 else f"{count} files"
     return (*images.notes, f"{files} could not be used ({listed}{more}).")
+
+
+def _shown(name: str) -> str:
+    """Names that cannot be shown come escaped out of archives; those of folders are escaped here."""
+    return name if name.isprintable() else ascii(name)[1:-1]

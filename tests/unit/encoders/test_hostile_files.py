@@ -183,6 +183,16 @@ def test_a_checkpoint_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
         assert refusal(path)[0] in ("unsafe_archive", "unknown_format")
 
 
+def test_a_zip_of_files_of_weights_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "both.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("run/a.pt", b"weights")
+        archive.writestr("run/b.safetensors", b"weights")
+    with pytest.raises(UnsupportedInput, match=r"in which lie run/a\.pt, run/b\.safetensors\..* Unpack it") as caught:
+        load_encoder(path)
+    assert caught.value.problem.code == "unknown_format"
+
+
 def rezipped(data: bytes, **options: Any) -> bytes:
     """The same checkpoint in a zip of another kind."""
     buffer = io.BytesIO()

@@ -29,7 +29,7 @@ def test_what_could_not_be_used_is_counted_and_named(tmp_path: Path) -> None:
     images = load_images(filled(tmp_path / "set.zip", names), (16, 16), minimum=2)
     (sentence,) = notes_on(images)
     assert sentence.startswith("4 files could not be used (") and sentence.endswith("; and 1 more).")
-    assert "its name has a backslash" in sentence
+    assert "its name has a backslash" in sentence and r" c\nd.png: " in sentence
     assert notes_on(load_images(filled(tmp_path / "good.zip", ["a.png", "b.png"]), (16, 16), minimum=2)) == ()
 
 
