@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from core.types import Encoder
+
+_WITH_ACTIVATION = "BatchNormAct2d"
+"""timm's BatchNorm with an activation, by name: timm takes seconds to import, and who has such a layer did import it."""
 
 _IMAGES = 4
 _SAME = 1e-4
@@ -78,7 +80,8 @@ def _hooked(
 
 def _is_known(module: nn.Module) -> bool:
     """Whether ``module`` is BatchNorm by statistics of its own, and nothing else but an activation after it."""
-    return type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d) and module.running_mean is not None
+    known = type(module) in (nn.BatchNorm2d, nn.SyncBatchNorm) or type(module).__name__ == _WITH_ACTIVATION
+    return known and module.running_mean is not None
 
 
 def _fold(encoder: Encoder, convolution_name: str, norm_name: str) -> None:
@@ -93,5 +96,6 @@ def _fold(encoder: Encoder, convolution_name: str, norm_name: str) -> None:
     convolution.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
     convolution.bias = nn.Parameter(shift, requires_grad=False)
     parent, _, own = norm_name.rpartition(".")
-    rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+    activated = type(norm).__name__ == _WITH_ACTIVATION
+    rest = nn.Sequential(norm.get_submodule("drop"), norm.get_submodule("act")) if activated else nn.Identity()
     setattr(encoder.get_submodule(parent), own, rest)

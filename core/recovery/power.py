@@ -8,6 +8,7 @@ size (``power.json``; ``docs/results.md``). Below that the answer is *inconclusi
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -48,8 +49,11 @@ class Power:
 
     def covers(self, image_size: tuple[int, int]) -> bool:
         """Whether ``image_size`` (height, width) is about the size of the measured encoders' images."""
-        ratio = min(image_size) / self.side
-        return 1 / SIDES_ALIKE <= ratio <= SIDES_ALIKE
+        return self.distance(image_size) <= math.log(SIDES_ALIKE) + 1e-9
+
+    def distance(self, image_size: tuple[int, int]) -> float:
+        """How far the shorter side of ``image_size`` (height, width) is from the measured one, as a logarithm."""
+        return abs(math.log(min(image_size) / self.side))
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +97,7 @@ def worth(
                 f"{image_size[0]}x{image_size[1]}.",
             )
         )
-    best = max(near, key=lambda row: (row.found / row.planted, row.planted))
+    best = max(near, key=lambda row: (-row.distance(image_size), row.found / row.planted, row.planted))
     said = f"found {best.found} of {best.planted} planted backdoors at {best.side} pixels"
     if best.found < LEAST_POWER * best.planted:
         return Worth((f"This search {said}: too few to call an encoder clean by.",))

@@ -137,7 +137,7 @@ def _is_open(row: HypothesisResult, found: Detection, observed: Sequence[Observa
 def _lowest(key: str, observed: Sequence[Observation]) -> Null:
     """The null that a copy would set that scores as little as any clean encoder has."""
     seen = [one.scores[key] for one in observed if key in one.scores]
-    return _null_of(key, min(seen), f"the lowest of {len(seen)} clean encoders", observed)
+    return _null_of(key, min(seen), f"{len(seen)} clean encoders of other families, by the lowest of them", observed)
 
 
 def _null_of(key: str, x: float, source: str, observed: Sequence[Observation]) -> Null:

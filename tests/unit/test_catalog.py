@@ -85,8 +85,8 @@ def test_values_set_by_hand_go_over_the_preset() -> None:
 
 
 def test_a_step_without_the_common_preset_takes_its_default() -> None:
-    chosen = read_parameters(KINDS["purify"], {"preset": "quick"}).chosen
-    assert (chosen["detection"].preset, chosen["purification"].preset) == ("quick", "default")
+    chosen = read_parameters(KINDS["purify"], {"preset": "thorough"}).chosen
+    assert (chosen["detection"].preset, chosen["purification"].preset) == ("thorough", "default")
 
 
 def test_a_preset_that_no_step_has_is_refused() -> None:

@@ -67,6 +67,13 @@ def test_a_size_that_nobody_measured_is_said() -> None:
     assert "224x224" in objection and "32 pixels" in objection
 
 
+def test_the_nearest_size_that_was_measured_speaks() -> None:
+    rows = (*MEASURED, Power("ssldefender", "quick", 48, 4, 4, "b"), Power("ssldefender", "quick", 64, 4, 3, "c"))
+    said = {side: worth("ssldefender", SSLDefenderConfig(), (side, side), rows).power for side in (32, 48, 60, 96)}
+    assert [next(s for s in (32, 48, 64) if f"at {s} pixels" in text) for text in said.values()] == [32, 48, 64, 64]
+    assert worth("ssldefender", SSLDefenderConfig(), (97, 97), rows).objections
+
+
 def test_a_search_that_misses_most_acquits_nobody() -> None:
     weak = (Power("ssl-cleanse", "default", 32, 7, 1, "a table"),)
     (objection,) = worth("ssl-cleanse", SslCleanseConfig(), AT_32, weak).objections
