@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from core.types import Encoder
 
 _WITH_ACTIVATION = "BatchNormAct2d"
-"""timm's BatchNorm with an activation, by name: timm takes seconds to import, and who has such a layer did import it."""
+"""timm's BatchNorm with an activation, by name: timm takes seconds to import, and was if there is such a layer."""
 
 _IMAGES = 4
 _SAME = 1e-4
