@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from core.image_parts import PartSizes, part_sizes
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -18,13 +20,10 @@ class Workload:
     height: int
     width: int
 
-    def held_back(self, share: int) -> int:
-        """Images of which one in ``share`` is held back to judge on: at least 8 and, as they are used, at most 256."""
-        return min(self.images, 256, max(8, self.images // share))
-
-    def kept(self, share: int) -> int:
-        """Images that are left to work on when one in ``share`` is held back."""
-        return max(1, self.images - max(8, self.images // share))
+    @property
+    def parts(self) -> PartSizes:
+        """How many of the images judge, guard, and are searched and trained on."""
+        return part_sizes(self.images)
 
 
 TYPICAL = Workload(500, 32, 32)

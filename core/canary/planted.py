@@ -8,6 +8,7 @@ import torch
 
 from core.attacks.bad_encoder import BadEncoderConfig, backdoor
 from core.attacks.trigger_spec import TriggerSpec, build_trigger
+from core.image_parts import parts_of
 from core.ops.cosine import paired_similarity, similarity_to, unit
 from core.passes import Passes, Workload
 from core.random import generator
@@ -64,13 +65,13 @@ class Planted:
 def planting_passes(steps: int, load: Workload) -> Passes:
     """Encoder passes of :func:`plant_canary`: the student sees each image of a step clean and triggered, and the
     reference twice; the original sees it clean."""
-    aside = max(8, load.images // 5)
-    batch = min(_BATCH, load.images - aside)
-    return Passes(forward=steps * batch + 3 * min(aside, 256) + 2, training=steps * (2 * batch + 2))
+    batch = min(_BATCH, load.parts.training)
+    return Passes(forward=steps * batch + 3 * load.parts.judging + 2, training=steps * (2 * batch + 2))
 
 
 def plant_canary(encoder: Encoder, images: ImageSet, spec: CanarySpec, steps: int, run: Run, *, seed: int) -> Planted:
-    """Plant ``spec`` into a copy of ``encoder`` by a short BadEncoder run on most of ``images``.
+    """Plant ``spec`` into a copy of ``encoder`` by a short BadEncoder run on those of ``images`` that neither judge nor
+    guard.
 
     The reference, which triggered images are to resemble, is one of the images: no label is needed, since what is
     tested is the detection.
@@ -79,14 +80,13 @@ def plant_canary(encoder: Encoder, images: ImageSet, spec: CanarySpec, steps: in
         AuditFailed: the run's loss is not finite.
     """
     random = generator(seed, "canary", spec.name)
-    order = torch.randperm(len(images), generator=random)
-    aside = max(8, len(images) // 5)
-    held_back, shadow = images.batch(order[:aside][:256], encoder.device), images.subset(order[aside:])
+    parts = parts_of(len(images), seed)
+    judging, shadow = images.batch(parts.judging, encoder.device), images.subset(parts.training)
     reference = shadow.batch(torch.randint(len(shadow), (1,), generator=random), encoder.device)
     trigger = build_trigger(spec.trigger(encoder.image_size), encoder.image_size)
     config = BadEncoderConfig(steps=steps, batch_size=min(_BATCH, len(shadow)))
     copy = backdoor(encoder, shadow, reference, trigger, config, run, seed=seed).encoder
     target = unit(features_in_chunks(copy, reference))[0]
-    attraction = float(similarity_to(features_in_chunks(copy, trigger(held_back)), target))
-    before, after = features_in_chunks(encoder, held_back), features_in_chunks(copy, held_back)
+    attraction = float(similarity_to(features_in_chunks(copy, trigger(judging)), target))
+    before, after = features_in_chunks(encoder, judging), features_in_chunks(copy, judging)
     return Planted(copy, attraction, float(paired_similarity(before, after).mean()))

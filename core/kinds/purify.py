@@ -37,6 +37,9 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
     an inconclusive one without a single candidate trigger, is delivered as it came: there is nothing to unlearn, and
     the findings say so by having no ``unlearning``. Doubt is settled first, as ``detect`` does it: a purification made
     in doubt would cost accuracy for nothing.
+
+    Every look at a copy is a whole detection. One that ended at the first kind of trigger that fails would hand that
+    kind alone to the next round, and rounds are few. Images that judge train no copy (``core.image_parts``).
     """
     surrogate = surrogate_stages(subject, detection, purification)
     before = detection.stages() | surrogate

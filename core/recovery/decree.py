@@ -104,7 +104,7 @@ def stage_plan(config: DecreeConfig, load: Workload) -> dict[str, Passes]:
 
 
 def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *, seed: int) -> Detection:
-    """Shrink a mask on ``images`` and compare P-L1 with the threshold; ``score`` is 1 - P-L1."""
+    """Shrink a mask on all ``images`` and compare P-L1 with the threshold; ``score`` is 1 - P-L1."""
     network = frozen(encoder)
     pixels = images.batch(slice(None), encoder.device)
     floor = clean_similarity(network, pixels[:512])

@@ -45,8 +45,8 @@ def window_stages(settings: WindowSettings, load: Workload, held_back: int) -> d
     kept = min(settings.kept, windows)
     few = min(held_back, max(8, held_back // 4))
     return {
-        SCAN: Passes(few * windows, settings.scan_steps * min(settings.scan_batch, load.kept(4)) * windows),
-        REFINE: Passes(held_back * kept, settings.steps * min(settings.batch_size, load.kept(4)) * kept),
+        SCAN: Passes(few * windows, settings.scan_steps * min(settings.scan_batch, load.parts.training) * windows),
+        REFINE: Passes(held_back * kept, settings.steps * min(settings.batch_size, load.parts.training) * kept),
     }
 
 

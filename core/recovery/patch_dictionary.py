@@ -57,7 +57,7 @@ _TRIED = 0.9
 
 def square_passes(grid: int, images: int, climb: Climb, load: Workload) -> Passes:
     """Encoder passes of :func:`find_squares` with so many squares in the ``grid``, on ``images``."""
-    images = min(images, load.kept(4))
+    images = min(images, load.parts.training)
     near = len(_neighbours(Square(0, 0, 2, 0), _stride(load.height, load.width)))
     climbing = climb.climbers * (1 + _TRIED * climb.moves * near)
     return Passes(forward=grid * max(2, images // 2) + images * climbing)

@@ -31,11 +31,12 @@ from pydantic import Field
 from torch import Tensor
 
 from core.config import MethodConfig
+from core.image_parts import to_search
 from core.ops.cosine import mean_direction, pairwise_similarity, unit
 from core.ops.kmeans import assign, kmeans
 from core.ops.outliers import anomaly_indices
 from core.passes import Passes, Workload
-from core.random import derive_seed, generator
+from core.random import derive_seed
 from core.recovery.cluster_inversion import Inversions, InversionSettings, invert
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import features_in_chunks, frozen
@@ -112,7 +113,7 @@ class SslCleanseConfig(MethodConfig):
 
 def stage_plan(config: SslCleanseConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes, if no cluster's search ends before its last step."""
-    images, held = load.kept(8), load.held_back(8)
+    images, held = load.parts.training, load.parts.judging
     clusters = min(config.clusters, max(1, images // 4))
     return look_plan(load) | {STAGE: Passes(images + held, config.steps * min(config.batch_size, images) * clusters)}
 
@@ -120,7 +121,7 @@ def stage_plan(config: SslCleanseConfig, load: Workload) -> dict[str, Passes]:
 def detect(encoder: Encoder, images: ImageSet, config: SslCleanseConfig, run: Run, *, seed: int) -> Detection:
     """Search a mask to every cluster of ``images``; ``score`` is the largest anomaly index of a small mask."""
     network = frozen(encoder)
-    search_images, held_back = _split(images, network, seed)
+    search_images, held_back = to_search(images, network.device, seed)
     floor = clean_similarity(network, held_back)
     unsound = why_unsound(network, images, run)
     if unsound:
@@ -131,14 +132,6 @@ def detect(encoder: Encoder, images: ImageSet, config: SslCleanseConfig, run: Ru
     settings = InversionSettings(**{field.name: getattr(config, field.name) for field in fields(InversionSettings)})
     found = invert(network, search_images, labels, centres, settings, run, STAGE, seed=seed)
     return _conclude(network, held_back, found, config, floor)
-
-
-def _split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:
-    """Seven eighths of ``images`` to cluster and to search on; of the rest at most 256 to measure what was found."""
-    order = torch.randperm(len(images), generator=generator(seed, METHOD, "split"))
-    held_back = max(8, len(images) // 8)
-    everything = images.batch(order, encoder.device)
-    return everything[held_back:], everything[: min(held_back, 256)]
 
 
 def _clusters(features: Tensor, count: int, seed: int, starts: int = 10) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,7 @@ from dataclasses import replace
 import torch
 
 from core.errors import AuditFailed
+from core.image_parts import to_search
 from core.ops.cosine import mean_direction
 from core.passes import Passes, Workload
 from core.recovery.blow_up import is_blown_up, judge_without_blow_ups
@@ -46,7 +47,6 @@ from core.recovery.ssldefender_search import (
     pattern_of,
     search_all,
     search_kinds,
-    split,
     target_budget,
 )
 from core.recovery.towards_target import recover_towards, target_stages
@@ -78,7 +78,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     network = frozen(encoder)
     unsound = why_unsound(network, images, run)
     if unsound:
-        _, held_back = split(images, network, seed)
+        _, held_back = to_search(images, network.device, seed)
         floor = clean_similarity(network, held_back)
         return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unsound, clean_similarity=floor, untested=UNTESTED)
 
@@ -125,7 +125,7 @@ def follow(
 ) -> Detection:
     """``found`` with, behind each target's triggers, the others that a recovery towards this target comes to."""
     network = frozen(encoder)
-    search_images, held_back = split(images, network, seed)
+    search_images, held_back = to_search(images, network.device, seed)
     triggers: list[RecoveredTrigger] = []
     for number in range(found.unfollowed):
         group = [recovered for recovered in found.triggers if recovered.target == number]

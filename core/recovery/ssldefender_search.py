@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 
 from core.config import MethodConfig
+from core.image_parts import to_search
 from core.passes import Passes, Workload
-from core.random import generator
 from core.recovery.blow_up import without_blow_ups
 from core.recovery.forward import features_in_chunks
 from core.recovery.growth import RESTARTS, half_of
@@ -31,7 +31,7 @@ from core.recovery.search import Candidate, SearchSettings, search, search_passe
 from core.recovery.soundness import clean_similarity, look_plan
 from core.recovery.towards_target import TargetBudget
 from core.run import Run
-from core.types import Encoder, Features, Images, ImageSet
+from core.types import Encoder, Features, ImageSet
 
 METHOD = "ssldefender"
 KNOWN = 1024
@@ -156,14 +156,14 @@ class SSLDefenderConfig(MethodConfig):
 
 def stage_plan(config: SSLDefenderConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes; what comes before and after the searches is counted with the last of them."""
-    held = load.held_back(4)
+    held, kept = load.parts.judging, load.parts.training
     plan = {
-        f"recover {hypothesis.name}": search_passes(_settings(config, steps), load.kept(4), held)
+        f"recover {hypothesis.name}": search_passes(_settings(config, steps), kept, held)
         for hypothesis, steps in _searches(config)
     }
     opaque = window_stages(_windows(config), load, held) | square_stage(_squares(config), load, held)
-    half = search_passes(_half_settings(config), load.kept(4), held)
-    looks = Passes(forward=held + min(KNOWN, load.kept(4) + held) + held)
+    half = search_passes(_half_settings(config), kept, held)
+    looks = Passes(forward=held + min(KNOWN, kept + held) + held)
     return look_plan(load) | plan | opaque | {f"recover {half_of(pattern_of(config)).name}": half + looks}
 
 
@@ -208,7 +208,7 @@ def search_all(network: Encoder, images: ImageSet, config: SSLDefenderConfig, ru
     Raises:
         AuditFailed: the encoder's features are not finite on triggered images.
     """
-    search_images, held_back = split(images, network, seed)
+    search_images, held_back = to_search(images, network.device, seed)
     found = search_kinds(network, images, config, run, seed=seed)
     settings = _half_settings(config)
     half = search(network, search_images, held_back, half_of(pattern_of(config)), settings, run, seed=seed)[0]
@@ -229,7 +229,7 @@ def search_kinds(
     Raises:
         AuditFailed: the encoder's features are not finite on triggered images.
     """
-    search_images, held_back = split(images, network, seed)
+    search_images, held_back = to_search(images, network.device, seed)
 
     def wanted(key: str) -> bool:
         return kinds is None or key in kinds
@@ -245,14 +245,6 @@ def search_kinds(
         found.append(search_squares(network, search_images, held_back, _squares(config), run))
     clean = features_in_chunks(network, torch.cat([held_back, search_images[: KNOWN - len(held_back)]]))
     return Searched(found, clean_similarity(network, held_back), clean)
-
-
-def split(images: ImageSet, encoder: Encoder, seed: int) -> tuple[Images, Images]:
-    """Three quarters of ``images`` to search on; of the rest at most 256 to judge on. On the encoder's device."""
-    order = torch.randperm(len(images), generator=generator(seed, METHOD, "split"))
-    held_back = max(8, len(images) // 4)
-    everything = images.batch(order, encoder.device)
-    return everything[held_back:], everything[: min(held_back, 256)]
 
 
 def _searches(config: SSLDefenderConfig) -> tuple[tuple[Hypothesis, int], ...]:

@@ -65,7 +65,7 @@ class TargetBudget:
 def target_stages(budget: TargetBudget, number: int, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes of :func:`recover_towards` for target ``number`` (0-based)."""
     names = _Stages(number)
-    held, images = load.held_back(4), load.kept(4)
+    held, images = load.parts.judging, load.parts.training
     grid = len(coarse_grid(load.height, load.width))
     squares = square_passes(grid, 2 * budget.scan_images, Climb(budget.climbers, budget.moves), load)
     windows = sum(len(window_grid(load.height, load.width, side)) for side in WINDOW_SIDES)

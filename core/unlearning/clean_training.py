@@ -86,7 +86,7 @@ def training_passes(
     """Encoder passes of ``steps`` (by default the configuration's) in which each image of a batch is seen so often with
     and without a gradient, with the looks at held-back images."""
     steps = config.steps if steps is None else steps
-    batch, held = min(config.batch_size, load.kept(7)), load.held_back(7)
+    batch, held = min(config.batch_size, load.parts.training), load.parts.guard
     return Passes(forward=steps * batch * forward + (2 + steps // LOOK_EVERY) * held, training=steps * batch * training)
 
 

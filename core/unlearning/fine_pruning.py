@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from core.errors import UsageError
+from core.image_parts import to_train
 from core.micro_batches import features_of
 from core.passes import Passes, Workload
 from core.run import Run
@@ -31,7 +32,7 @@ from core.types import Encoder, Images, ImageSet, Trigger
 from core.unlearning.clean_training import copy_to_train, training_passes
 from core.unlearning.fine_tuning import FineTuningConfig, fine_tune
 from core.unlearning.result import Unlearning
-from core.unlearning.utility import HeldBack, hold_back
+from core.unlearning.utility import HeldBack
 
 PRUNE_STAGE = "prune"
 STAGE = "fine-tune pruned"
@@ -61,9 +62,9 @@ class FinePruningConfig(FineTuningConfig):
 
 def stage_plan(config: FinePruningConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes; cutting ends before its last step."""
-    ranking = min(_RANKED_ON, load.kept(7))
+    ranking = min(_RANKED_ON, load.parts.training)
     return {
-        PRUNE_STAGE: Passes(forward=ranking + config.prune_steps * load.held_back(7)),
+        PRUNE_STAGE: Passes(forward=ranking + config.prune_steps * load.parts.guard),
         STAGE: training_passes(config, load, forward=2 if config.anchor_weight else 0, training=2),
     }
 
@@ -76,7 +77,7 @@ def unlearn(
     Raises:
         UsageError: the network has no convolution beyond its first. AuditFailed: the loss is no longer finite.
     """
-    train, held_back = hold_back(images, encoder.device, seed)
+    train, held_back = to_train(images, encoder.device, seed)
     guard = HeldBack(encoder, held_back, triggers)
     student = copy_to_train(encoder)
     channels = _Channels(student, train[:_RANKED_ON])

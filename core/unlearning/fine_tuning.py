@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from core.image_parts import to_train
 from core.micro_batches import features_of
 from core.ops.cosine import paired_similarity
 from core.ops.nt_xent import nt_xent
@@ -38,7 +39,7 @@ from core.unlearning.clean_training import (
     two_views_in_one,
 )
 from core.unlearning.result import Unlearning
-from core.unlearning.utility import HeldBack, hold_back
+from core.unlearning.utility import HeldBack
 
 STAGE = "fine-tune"
 
@@ -68,7 +69,7 @@ def unlearn(
     Raises:
         AuditFailed: the loss is no longer finite.
     """
-    train, held_back = hold_back(images, encoder.device, seed)
+    train, held_back = to_train(images, encoder.device, seed)
     guard = HeldBack(encoder, held_back, triggers)
     student = copy_to_train(encoder)
     done = fine_tune(student, encoder, train, config, run, STAGE, seed=seed, guard=guard)

@@ -26,6 +26,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from core.image_parts import to_train
 from core.micro_batches import in_parts, one_pass
 from core.ops.cosine import paired_similarity
 from core.passes import Passes, Workload
@@ -36,7 +37,7 @@ from core.unlearning.clean_training import copy_to_train, train_on_clean, traini
 from core.unlearning.result import Unlearning
 from core.unlearning.stages import captured, last_resolutions
 from core.unlearning.taught import TaughtConfig, taught_teacher, teacher_plan
-from core.unlearning.utility import HeldBack, hold_back
+from core.unlearning.utility import HeldBack
 
 STAGE = "distil attention"
 
@@ -73,7 +74,7 @@ def unlearn(
     Raises:
         UsageError: the network has no feature maps. AuditFailed: the loss is no longer finite.
     """
-    train, held_back = hold_back(images, encoder.device, seed)
+    train, held_back = to_train(images, encoder.device, seed)
     guard = HeldBack(encoder, held_back, triggers)
     student = copy_to_train(encoder)
     stages = last_resolutions(student, held_back)

@@ -22,6 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from core.image_parts import to_train
 from core.images.augment import random_flip, random_resized_crop
 from core.micro_batches import features_of
 from core.ops.cosine import paired_similarity
@@ -37,7 +38,7 @@ from core.unlearning.clean_training import (
 )
 from core.unlearning.result import Unlearning
 from core.unlearning.stamping import require_triggers
-from core.unlearning.utility import HeldBack, hold_back
+from core.unlearning.utility import HeldBack
 
 STAGE = "unlearn one trigger"
 
@@ -70,7 +71,7 @@ def unlearn(
     """
     require_triggers(triggers)
     trigger = next((one for one in triggers if isinstance(one, MaskedTrigger)), triggers[0])
-    train, held_back = hold_back(images, encoder.device, seed)
+    train, held_back = to_train(images, encoder.device, seed)
     guard = HeldBack(encoder, held_back, triggers)
     student, original = copy_to_train(encoder), copy_to_train(encoder)
 

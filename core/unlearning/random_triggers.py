@@ -14,13 +14,14 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 
+from core.image_parts import to_train
 from core.random import generator
 from core.run import Run
 from core.triggers import AdditiveTrigger, MaskedTrigger
 from core.types import Encoder, ImageSet, Trigger
 from core.unlearning import ssldefender
 from core.unlearning.result import Unlearning
-from core.unlearning.utility import HeldBack, hold_back
+from core.unlearning.utility import HeldBack
 
 
 class RandomTriggersConfig(ssldefender.UnlearningConfig):
@@ -55,7 +56,7 @@ def unlearn(
     """
     drawn = draw_triggers(encoder.image_size, config, seed)
     done = ssldefender.unlearn(encoder, images, drawn, config, run, seed=seed)
-    _, held_back = hold_back(images, encoder.device, seed)
+    _, held_back = to_train(images, encoder.device, seed)
     return HeldBack(encoder, held_back, triggers).result(done.student, done.history, done.notes)
 
 

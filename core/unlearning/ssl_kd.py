@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from core.image_parts import to_train
 from core.micro_batches import features_of
 from core.ops.cosine import paired_similarity
 from core.ops.nt_xent import nt_xent
@@ -32,7 +33,7 @@ from core.types import Encoder, Images, ImageSet, Trigger
 from core.unlearning.clean_training import copy_to_train, train_on_clean, training_passes, two_views_in_one
 from core.unlearning.result import Unlearning
 from core.unlearning.taught import TaughtConfig, taught_teacher, teacher_plan
-from core.unlearning.utility import HeldBack, hold_back
+from core.unlearning.utility import HeldBack
 
 STAGE = "distil"
 
@@ -65,7 +66,7 @@ def unlearn(
     Raises:
         AuditFailed: the loss is no longer finite.
     """
-    train, held_back = hold_back(images, encoder.device, seed)
+    train, held_back = to_train(images, encoder.device, seed)
     guard = HeldBack(encoder, held_back, triggers)
     student = copy_to_train(encoder)
     teacher = taught_teacher(encoder, train, config, run, seed=seed)

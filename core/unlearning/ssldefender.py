@@ -37,6 +37,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from core.device import to_device
+from core.image_parts import to_train
 from core.images.augment import random_flip, random_resized_crop
 from core.passes import Passes, Workload
 from core.random import draw_batch, generator
@@ -52,7 +53,7 @@ from core.unlearning.result import Unlearning
 from core.unlearning.stages import captured, intermediate_stages
 from core.unlearning.stamping import require_triggers, stamp_each
 from core.unlearning.teacher import TEACHER_STAGE, fine_tuned_teacher
-from core.unlearning.utility import HeldBack, hold_back
+from core.unlearning.utility import HeldBack
 from core.unlearning.utility_guard import LOOK_EVERY, GuardedConfig, UtilityGuard, is_due
 
 STAGE = "unlearn"
@@ -155,9 +156,9 @@ class UnlearningConfig(GuardedConfig):
 
 def stage_plan(config: UnlearningConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes (a training step of both halves and the teacher's forward pass)."""
-    batch, held = min(config.batch_size, load.kept(7)), load.held_back(7)
+    batch, held = min(config.batch_size, load.parts.training), load.parts.guard
     looks = config.steps // LOOK_EVERY * (held + (1 + USUAL_TRIGGERS) * min(32, held)) + 2 * USUAL_TRIGGERS * held
-    statistics = 4 * load.kept(7) if config.train_batch_norm else 0
+    statistics = 4 * load.parts.training if config.train_batch_norm else 0
     return {
         TEACHER_STAGE: Passes(training=config.teacher_steps * batch * 2),
         STAGE: Passes(forward=config.steps * batch + looks + statistics, training=config.steps * batch * 2),
@@ -173,7 +174,7 @@ def unlearn(
         UsageError: no triggers. AuditFailed: the loss is no longer finite.
     """
     require_triggers(triggers)
-    train, held_back = hold_back(images, encoder.device, seed)
+    train, held_back = to_train(images, encoder.device, seed)
     teacher = fine_tuned_teacher(encoder, train, config.teacher_steps, config.batch_size, run, seed=seed)
     measured = HeldBack(encoder, held_back, triggers)
     why_they_stay = (

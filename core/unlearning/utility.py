@@ -10,17 +10,8 @@ from torch import Tensor
 
 from core.micro_batches import features_in_chunks
 from core.ops.cosine import mean_direction, paired_similarity, pairwise_similarity, similarity_to, unit
-from core.random import generator
-from core.types import Encoder, Images, ImageSet, Trigger
+from core.types import Encoder, Images, Trigger
 from core.unlearning.result import Unlearning
-
-
-def hold_back(images: ImageSet, device: torch.device, seed: int) -> tuple[Images, Images]:
-    """Six sevenths to train on, the rest (at most 256) held back to guard, on ``device``."""
-    order = torch.randperm(len(images), generator=generator(seed, "unlearn", "split"))
-    held_back = max(8, len(images) // 7)
-    everything = images.batch(order, device)
-    return everything[held_back:], everything[: min(held_back, 256)]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_what_purify_and_canary_may_add(subject: Subject) -> None:
     assert purify.seconds_low == pytest.approx(detect.seconds_low)
     assert purify.seconds_high > detect.seconds_high
     planting = next(one for one in canary.parts if "planting" in one.part.name)
-    assert planting.part.certain and planting.part.passes.training > 4 * 200 * 2 * 40
+    assert planting.part.certain and planting.part.passes.training == 4 * 200 * (2 * 37 + 2)
     assert canary.seconds_low == pytest.approx(detect.seconds_low + planting.seconds_low)
     assert canary.stage_seconds["blended random colours: plant backdoor"] > 0
 

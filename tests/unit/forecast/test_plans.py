@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from core.method_rows import CLEANSING, DETECTION, PURIFICATION, THREAT_MODELS
-from core.passes import Passes, Workload, total
+from core.passes import Passes, total
 from core.recovery.detection import RecoveredTrigger
 from core.triggers import MaskedTrigger
 from tests.unit.forecast.counting import CountedRun, counted_encoder, load_of, noise_images
@@ -48,7 +48,7 @@ def test_a_detection_takes_what_its_plan_says(method: Any, side: int) -> None:
     images, run = noise_images(100, side), CountedRun()
     config = method.config(**SHORT[method.key])
     method.apply(counted_encoder(side, run), images, config, run, seed=0)
-    assert_close(method.stage_plan(config, load_of(images)), run, 0.15)
+    assert_close(method.stage_plan(config, load_of(images)), run, 0.25)  # climbers that meet share what they try
 
 
 @pytest.mark.parametrize("side", [32, 64])
@@ -89,8 +89,5 @@ def test_a_training_takes_what_its_plan_says(method: Any) -> None:
     assert_close(method.stage_plan(config, load_of(images)), run, 0.001)
 
 
-def test_what_is_held_back() -> None:
-    few, many = Workload(20, 32, 32), Workload(4000, 32, 32)
-    assert (few.held_back(4), few.kept(4)) == (8, 12)
-    assert (many.held_back(4), many.kept(4)) == (256, 3000)
+def test_passes_add_up() -> None:
     assert (Passes(1, 2, 3) + Passes(1).times(4)).weight == 5 + 4 + 9

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from core.image_parts import to_train
 from core.run import QuietRun
 from core.types import Encoder, ImageSet
 from core.unlearning.batch_statistics import VIEWS, clean_statistics, why_statistics_stay
 from core.unlearning.ssldefender import UnlearningConfig, unlearn
-from core.unlearning.utility import HeldBack, hold_back
+from core.unlearning.utility import HeldBack
 from tests.planted import planted_images, planted_patch
 
 
@@ -88,7 +89,7 @@ def unlike_images(count: int) -> ImageSet:
 @pytest.mark.parametrize(("images", "unlike"), [(planted_images(96), False), (unlike_images(96), True)])
 def test_images_of_another_kind_are_told_by_their_statistics(images: ImageSet, unlike: bool) -> None:
     subject = planted_patch().encoder
-    train, held_back = hold_back(images, subject.device, 0)
+    train, held_back = to_train(images, subject.device, 0)
     before = weights_of(subject)
     said = why_statistics_stay(subject, train, HeldBack(subject, held_back, []), 32)
     assert (said is not None) == unlike and (said is None or "statistics were left as they are" in said)

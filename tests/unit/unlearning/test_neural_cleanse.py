@@ -10,7 +10,7 @@ from core.triggers import AdditiveTrigger, MaskedTrigger
 from core.unlearning.neural_cleanse import NeuralCleanseConfig, unlearn
 from tests.planted import planted_images, planted_patch
 
-QUICK = NeuralCleanseConfig(steps=60, batch_size=32, learning_rate=0.05, stamped=0.2)
+QUICK = NeuralCleanseConfig(steps=60, batch_size=32, learning_rate=0.03, stamped=0.2)
 
 
 def test_the_patch_no_longer_leads_to_the_target_and_clean_features_stay() -> None:

@@ -20,8 +20,8 @@ PAPER = from_paper(
         ["512", "84.01 / 99.09", "84.63 / 1.37"],
     ],
 )
-REMARK = """Steps and rate stay the same. A batch is at most all images that are trained on: six sevenths of the clean
-ones. In the paper the encoder before changes with the batch size too."""
+REMARK = """Steps and rate stay the same. A batch is at most all images that are trained on, in these runs six
+sevenths of the clean ones. In the paper the encoder before changes with the batch size too."""
 
 
 def _encoders(bench: Bench) -> Sequence[ZooEncoder]:
