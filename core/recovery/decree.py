@@ -116,6 +116,14 @@ def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *
     return _conclude(network, pixels, mask, config, floor)
 
 
+def smallest_mask(encoder: Encoder, images: Images, config: DecreeConfig, run: Run, *, seed: int) -> float | None:
+    """P-L1 of the smallest mask that makes ``images`` ``[N, 3, H, W]`` alike to the frozen ``encoder``; None where none
+    did within the budget."""
+    mask = _Mask(encoder, config, seed)
+    shrink(encoder, images, mask, config, run, seed=seed)
+    return mask.trigger().area() if math.isfinite(float(mask.best_norm)) else None
+
+
 def shrink(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfig, run: Run, *, seed: int) -> None:
     """The official loop; the result is left in ``mask``. The host asks for numbers once an epoch, not every step."""
     per_epoch = math.ceil(len(images) / config.batch_size)

@@ -43,7 +43,7 @@ def window_stages(settings: WindowSettings, load: Workload, held_back: int) -> d
     """Stage name -> encoder passes of :func:`search_windows`, judged on so many images ``held_back``."""
     windows = len(window_grid(load.height, load.width, settings.side))
     kept = min(settings.kept, windows)
-    few = min(held_back, max(8, held_back // 4))
+    few = min(load.parts.training, _few(held_back))
     return {
         SCAN: Passes(few * windows, settings.scan_steps * min(settings.scan_batch, load.parts.training) * windows),
         REFINE: Passes(held_back * kept, settings.steps * min(settings.batch_size, load.parts.training) * kept),
@@ -66,7 +66,7 @@ def search_windows(
         batch_size=settings.scan_batch,
         seed=seed,
     )
-    few = held_back[: max(8, len(held_back) // 4)]
+    few = images[: _few(len(held_back))]  # not of those that judge what is chosen here
     scores = [judge(encoder, few, window, raw[None])[0].similarity for window, raw in zip(grid, scanned, strict=True)]
     best = sorted(range(len(grid)), key=lambda index: -scores[index])[: settings.kept]
     windows = [grid[index] for index in best]
@@ -84,6 +84,11 @@ def search_windows(
     )
     found = [judge(encoder, held_back, window, raw[None])[0] for window, raw in zip(windows, refined, strict=True)]
     return sorted(found, key=lambda candidate: -candidate.similarity)
+
+
+def _few(held_back: int) -> int:
+    """Images that the scan's windows are compared on."""
+    return max(8, held_back // 4)
 
 
 def _starts(length: int, side: int) -> list[int]:

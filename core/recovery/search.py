@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.errors import AuditFailed
 from core.micro_batches import groups
-from core.ops.cosine import pairwise_similarity
+from core.ops.cosine import mean_direction, pairwise_similarity
 from core.ops.mutual_information import StatisticsNetworks
 from core.passes import Passes
 from core.random import draw_batch, generator
@@ -27,6 +27,9 @@ from core.run import Run
 from core.training.state import TrainingState
 from core.triggers import AdditiveTrigger, MaskedTrigger
 from core.types import Encoder, Features, Images
+
+_PENALTY = 2.0
+"""Weight of the cosine to a target that is to be avoided, beside the similarity that is sought."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,27 @@ class Candidate:
         return self.similarity if self.discounted is None else self.discounted
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Keeps a search away from the unit direction ``target`` ``[D]``: triggers whose features have a mean direction of
+    a cosine beyond ``allowed`` to it pay for that."""
+
+    target: Tensor
+    allowed: float
+
+    def cost(self, features: Features) -> Tensor:
+        """What features ``[n, B, D]`` of n triggers pay, ``[n]``."""
+        beyond = mean_direction(features) @ self.target.to(features.device) - self.allowed
+        return _PENALTY * beyond.clamp_min(0)
+
+
+def away_from(found: Features, clean: Features) -> Elsewhere:
+    """Elsewhere than where triggered features ``found`` ``[M, D]`` point; ``clean`` ``[N, D]`` are those of images. A
+    cosine of .5, or that of images themselves, costs nothing."""
+    target = mean_direction(found)
+    return Elsewhere(target, max(0.5, float(mean_direction(clean) @ target)))
+
+
 def search(
     encoder: Encoder,
     images: Images,
@@ -78,6 +102,7 @@ def search(
     run: Run,
     *,
     seed: int,
+    elsewhere: Elsewhere | None = None,
 ) -> list[Candidate]:
     """One candidate per threshold (sub-model), best first.
 
@@ -88,7 +113,7 @@ def search(
     Raises:
         AuditFailed: the encoder's features stopped being finite.
     """
-    stage = f"recover {hypothesis.name}"
+    stage = stage_of(hypothesis, elsewhere is not None)
     generators, statistics = _networks(encoder, hypothesis, settings, generator(seed, stage, "weights"))
     optimiser = _optimiser(generators, statistics, settings)
     state = TrainingState({"generators": generators, "statistics": statistics}, optimiser)
@@ -101,8 +126,10 @@ def search(
         reached = []
         for part in groups(encoder, chosen, generators.count):
             stamped = hypothesis.stamp(generators.to_images(painted[part]), chosen)
-            similarity = pairwise_similarity(features_of(encoder, stamped.flatten(0, 1)).view(*stamped.shape[:2], -1))
-            (thresholds[part] - similarity).clamp_min(0).sum().backward()
+            features = features_of(encoder, stamped.flatten(0, 1)).view(*stamped.shape[:2], -1)
+            similarity = pairwise_similarity(features)
+            missing = (thresholds[part] - similarity).clamp_min(0)
+            (missing if elsewhere is None else missing + elsewhere.cost(features)).sum().backward()
             reached.append(similarity.detach())
         optimiser.zero_grad(set_to_none=True)
         assert painted.grad is not None
@@ -115,6 +142,11 @@ def search(
         if step % 10 == 9 or step == settings.steps - 1:
             run.log(similarity=_finite(float(torch.cat(reached).max()), stage, step))
     return judge(encoder, held_back, hypothesis, generators.central())
+
+
+def stage_of(hypothesis: Hypothesis, elsewhere: bool = False) -> str:
+    """The name of the stage that :func:`search` is."""
+    return f"recover {hypothesis.name}" + (", another target" if elsewhere else "")
 
 
 def _draw(

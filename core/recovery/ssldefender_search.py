@@ -158,10 +158,10 @@ def stage_plan(config: SSLDefenderConfig, load: Workload) -> dict[str, Passes]:
     """Stage name -> encoder passes; what comes before and after the searches is counted with the last of them."""
     held, kept = load.parts.judging, load.parts.training
     plan = {
-        f"recover {hypothesis.name}": search_passes(_settings(config, steps), kept, held)
-        for hypothesis, steps in _searches(config)
+        f"recover {hypothesis.name}": search_passes(search_settings(config, steps), kept, held)
+        for hypothesis, steps in searched_hypotheses(config)
     }
-    opaque = window_stages(_windows(config), load, held) | square_stage(_squares(config), load, held)
+    opaque = window_stages(window_settings(config), load, held) | square_stage(square_settings(config), load, held)
     half = search_passes(_half_settings(config), kept, held)
     looks = Passes(forward=held + min(KNOWN, kept + held) + held)
     return look_plan(load) | plan | opaque | {f"recover {half_of(pattern_of(config)).name}": half + looks}
@@ -235,19 +235,19 @@ def search_kinds(
         return kinds is None or key in kinds
 
     found = [
-        search(network, search_images, held_back, hypothesis, _settings(config, steps), run, seed=seed)
-        for hypothesis, steps in _searches(config)
+        search(network, search_images, held_back, hypothesis, search_settings(config, steps), run, seed=seed)
+        for hypothesis, steps in searched_hypotheses(config)
         if wanted(hypothesis.key)
     ]
     if wanted(kind_key(OPAQUE_PATCH, config.window_side)):
-        found.append(search_windows(network, search_images, held_back, _windows(config), run, seed=seed))
+        found.append(search_windows(network, search_images, held_back, window_settings(config), run, seed=seed))
     if wanted(kind_key(PLAIN_SQUARE, config.square_side)):
-        found.append(search_squares(network, search_images, held_back, _squares(config), run))
+        found.append(search_squares(network, search_images, held_back, square_settings(config), run))
     clean = features_in_chunks(network, torch.cat([held_back, search_images[: KNOWN - len(held_back)]]))
     return Searched(found, clean_similarity(network, held_back), clean)
 
 
-def _searches(config: SSLDefenderConfig) -> tuple[tuple[Hypothesis, int], ...]:
+def searched_hypotheses(config: SSLDefenderConfig) -> tuple[tuple[Hypothesis, int], ...]:
     """The kinds of trigger that generators are trained for, each with its steps."""
     return (
         (MaskedPattern(config.mask_budget), config.steps),
@@ -256,7 +256,8 @@ def _searches(config: SSLDefenderConfig) -> tuple[tuple[Hypothesis, int], ...]:
     )
 
 
-def _settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
+def search_settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
+    """What a search of so many ``steps`` needs to know."""
     return SearchSettings(
         steps, config.batch_size, config.learning_rate, config.thresholds, config.mi_weight, config.mi_cap
     )
@@ -268,16 +269,16 @@ def pattern_of(config: SSLDefenderConfig) -> AdditivePattern:
 
 
 def _half_settings(config: SSLDefenderConfig) -> SearchSettings:
-    return replace(_settings(config, config.additive_steps), thresholds=config.thresholds[-RESTARTS:])
+    return replace(search_settings(config, config.additive_steps), thresholds=config.thresholds[-RESTARTS:])
 
 
-def _windows(config: SSLDefenderConfig) -> WindowSettings:
+def window_settings(config: SSLDefenderConfig) -> WindowSettings:
     """A third of the steps on the whole grid, the rest on its best windows."""
     scan = max(1, config.window_steps // 3)
     return WindowSettings(config.window_side, scan, 6, 10, config.window_steps - scan, 16)
 
 
-def _squares(config: SSLDefenderConfig) -> SquareSettings:
+def square_settings(config: SSLDefenderConfig) -> SquareSettings:
     return SquareSettings(config.square_side, config.square_stride, config.square_images)
 
 

@@ -21,7 +21,11 @@
         backdoor: {method: bad-encoder, class: truck, trigger: "white-patch:side=10"}
 
 Paths are relative to the folder that the builder is given. ``defaults`` fills what an encoder leaves out; an encoder
-with a ``base`` is not trained but made from that one, and one with ``weights`` was trained by others.
+with a ``base`` is not trained but made from that one, and one with ``weights`` was trained by others. ``seeds: [1, 2]``
+stands for as many encoders of one recipe, NAME-1 and NAME-2, which differ in their seed alone.
+
+A population for calibration says of each encoder in which ``part`` it stands: those of one recipe, and what is made
+from them, in the same.
 """
 
 from __future__ import annotations
@@ -40,6 +44,9 @@ from core.errors import AuditError, UnsupportedInput
 
 FORMAT: Literal["encoder-audit-zoo/1"] = "encoder-audit-zoo/1"
 _NAME = r"^[a-z0-9][a-z0-9-]{0,60}$"
+
+Part = Literal["design", "calibration", "test"]
+"""What a population's encoders are for: choosing statistics, fitting their distribution, or the locked test."""
 
 
 class _Part(BaseModel):
@@ -121,7 +128,7 @@ class WeightsRecipe(_Part):
 
 
 class EncoderRecipe(_Part):
-    """One encoder of the zoo."""
+    """One encoder of the zoo. ``recipe`` names what the encoders of several ``seeds`` share."""
 
     name: str = Field(pattern=_NAME)
     data: str
@@ -133,6 +140,8 @@ class EncoderRecipe(_Part):
     backdoor: BackdoorRecipe | None = None
     reference: str | None = None
     seed: int | None = Field(None, ge=0)
+    part: Part | None = None
+    recipe: str | None = Field(None, pattern=_NAME)
 
     @model_validator(mode="after")
     def _trained_or_made(self) -> Self:
@@ -152,9 +161,10 @@ class EncoderRecipe(_Part):
         return self.poisoning is not None or self.backdoor is not None
 
     def decisive(self) -> dict[str, Any]:
-        """All that is written here, as JSON values. ``weights`` stand there only if there are any: recipes without them
-        read as before there were such, and their encoders are not built again."""
-        without = {"weights"} if self.weights is None else None
+        """All that is written here and decides what the encoder becomes, as JSON values. ``weights`` stand there only
+        if there are any: recipes without them read as before there were such, and their encoders are not built
+        again."""
+        without = {"part", "recipe"} | ({"weights"} if self.weights is None else set())
         return self.model_dump(mode="json", by_alias=True, exclude=without)
 
 
@@ -177,6 +187,13 @@ class ZooRecipe(_Part):
             rest["encoders"] = [_with_defaults(entry, values["defaults"]) for entry in values["encoders"]]
         return rest
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_each_seed(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("encoders"), list):
+            return values
+        return {**values, "encoders": [one for entry in values["encoders"] for one in _of_each_seed(entry)]}
+
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         known: dict[str, EncoderRecipe] = {}
@@ -190,6 +207,17 @@ class ZooRecipe(_Part):
                 if other is not None and (other not in known or known[other].is_backdoored):
                     raise ValueError(f"{entry.name}: {role} '{other}' is no clean encoder earlier in the list")
             known[entry.name] = entry
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_apart(self) -> Self:
+        known = {entry.name: entry for entry in self.encoders}
+        parts: dict[str, str | None] = {}
+        for entry in self.encoders:
+            part = parts.setdefault(entry.recipe or entry.name, entry.part)
+            related = [known[name] for name in (entry.base, entry.reference) if name is not None]
+            if any(other.part != entry.part for other in related) or part != entry.part:
+                raise ValueError(f"{entry.name}: stands in another part than what it shares a recipe or weights with")
         return self
 
     def references(self) -> Iterator[tuple[EncoderRecipe, EncoderRecipe | None]]:
@@ -242,6 +270,15 @@ def _with_defaults(entry: Any, defaults: Mapping[str, Any]) -> Any:
     trained = {} if made else {key: defaults[key] for key in ("card", "training") if key in defaults}
     shared = {"data": defaults["data"]} if "data" in defaults else {}
     return {**shared, **trained, **entry}
+
+
+def _of_each_seed(entry: Any) -> list[Any]:
+    """The encoders that ``entry`` with ``seeds`` stands for; itself where it has none."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("seeds"), list):
+        return [entry]
+    rest = {key: value for key, value in entry.items() if key not in ("seeds", "name")}
+    name = entry.get("name")
+    return [{**rest, "name": f"{name}-{seed}", "recipe": name, "seed": seed} for seed in entry["seeds"]]
 
 
 def _not_a_recipe(field: str, found: str, expected: str = "a zoo's recipe in YAML") -> UnsupportedInput:

@@ -1,0 +1,141 @@
+"""All searches of one encoder, the controls beside them, and what they amount to as evidence.
+
+Three searches paint over a part of the image (a soft mask, an opaque window, a plain square), two change all of it a
+little (an additive pattern, waves). Within each of these two groups the same search is done once more, kept away from
+the direction that the group's best trigger leads to: how far can triggers of this size move images *elsewhere*? Nobody
+planted that. DECREE's smallest mask stands beside them.
+
+Not in the SSLDefender paper, which searches for triggers and judges nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from core.decision.evidence import LEAST_GAP, Context, Evidence, Examination, effect_of
+from core.image_parts import to_search
+from core.ops.cosine import pairwise_similarity
+from core.recovery import decree
+from core.recovery.decree import DecreeConfig
+from core.recovery.forward import features_in_chunks
+from core.recovery.opaque_windows import search_windows
+from core.recovery.plain_squares import search_squares
+from core.recovery.search import Candidate, away_from, search
+from core.recovery.soundness import clean_similarity
+from core.recovery.ssldefender_search import (
+    KNOWN,
+    SSLDefenderConfig,
+    search_settings,
+    searched_hypotheses,
+    square_settings,
+    window_settings,
+)
+from core.run import Run
+from core.triggers import AdditiveTrigger
+from core.types import Encoder, Features, Images, ImageSet
+
+MASKED, WINDOWS, SQUARES = "masked", "opaque-patch", "plain-square"
+ADDITIVE, SPECTRAL, DECREE = "additive", "spectral", "decree"
+GROUPS: tuple[tuple[str, ...], ...] = ((MASKED, WINDOWS, SQUARES), (ADDITIVE, SPECTRAL))
+"""Searches whose triggers are alike enough to be one another's control."""
+ANOTHER_TARGET, OTHER_PLACES = "another target", "other places"
+"""The controls: the best trigger that leads elsewhere in feature space; the same square elsewhere in the image."""
+CONTROL_RESTARTS = 2
+SUCCESS = 0.99
+"""The similarity that DECREE's mask has to reach."""
+LEAST_RESPONSE = 0.01
+"""An effect below which a ratio is noise."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """``found`` has the candidates of each search by its name, best first, ``controls`` the best of those searches that
+    were kept away from what their group had found. ``clean`` are features ``[M, D]`` of at most ``KNOWN`` clean
+    images."""
+
+    found: Mapping[str, Sequence[Candidate]]
+    controls: Mapping[str, Candidate]
+    clean: Features
+    examination: Examination
+
+
+def examine(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int) -> Examined:
+    """Search the frozen ``network`` for every kind of trigger, and for the controls.
+
+    Raises:
+        AuditFailed: the encoder's features are not finite on triggered images.
+    """
+    search_images, held_back = to_search(images, network.device, seed)
+    clean = features_in_chunks(network, torch.cat([held_back, search_images[: KNOWN - len(held_back)]]))
+    floor = clean_similarity(network, held_back)
+    kinds = dict(zip((MASKED, ADDITIVE, SPECTRAL), searched_hypotheses(config), strict=True))
+
+    def free(kind: str) -> list[Candidate]:
+        hypothesis, steps = kinds[kind]
+        settings = search_settings(config, steps)
+        return search(network, search_images, held_back, hypothesis, settings, run, seed=seed)
+
+    def elsewhere(kind: str, best: Candidate) -> Candidate:
+        hypothesis, steps = kinds[kind]
+        settings = search_settings(config, steps)
+        settings = replace(settings, thresholds=settings.thresholds[:CONTROL_RESTARTS])
+        away = away_from(best.features, clean)
+        return search(network, search_images, held_back, hypothesis, settings, run, seed=seed, elsewhere=away)[0]
+
+    found = {MASKED: free(MASKED)}
+    found[WINDOWS] = search_windows(network, search_images, held_back, window_settings(config), run, seed=seed)
+    found[SQUARES] = search_squares(network, search_images, held_back, square_settings(config), run)
+    controls = {MASKED: elsewhere(MASKED, _best(found))}
+    whole = {ADDITIVE: free(ADDITIVE), SPECTRAL: free(SPECTRAL)}
+    controls[ADDITIVE] = elsewhere(ADDITIVE, _best(whole))
+    found |= whole
+    mask = decree.smallest_mask(network, search_images, DecreeConfig(), run, seed=seed)
+    evidence = _evidence(found, controls, floor)
+    smallest = () if mask is None else (Evidence(DECREE, SUCCESS, -math.log(max(LEAST_GAP, mask))),)
+    context = Context(
+        family=network.architecture or "unknown",
+        side=min(network.image_size),
+        clean_similarity=floor,
+        contrast=contrast(images),
+        images=len(images),
+        dose_response=_dose_response(network, held_back, found[ADDITIVE][0], floor),
+    )
+    return Examined(found, controls, clean, Examination(context, (*evidence, *smallest)))
+
+
+def contrast(images: ImageSet) -> float:
+    """Deviation of all pixels of at most 512 ``images``, on the [0, 1] scale."""
+    return float((images.pixels[:: max(1, len(images) // 512)].float() / 255).std())
+
+
+def _best(found: Mapping[str, Sequence[Candidate]]) -> Candidate:
+    return max((kind[0] for kind in found.values()), key=lambda candidate: candidate.similarity)
+
+
+def _evidence(
+    found: Mapping[str, Sequence[Candidate]], controls: Mapping[str, Candidate], floor: float
+) -> list[Evidence]:
+    """Each search's best trigger beside what its group reaches elsewhere."""
+    rows = []
+    for group in GROUPS:
+        (elsewhere,) = (controls[name] for name in group if name in controls)
+        for name in group:
+            best = found[name][0]
+            kind, _, bound = best.hypothesis.key.rpartition("@")
+            beside = {ANOTHER_TARGET: effect_of(elsewhere.similarity, floor)}
+            if best.discounted is not None:
+                beside[OTHER_PLACES] = effect_of(best.similarity, floor) - effect_of(best.discounted, floor)
+            rows.append(Evidence(kind, float(bound), effect_of(best.similarity, floor), beside))
+    return rows
+
+
+def _dose_response(network: Encoder, held_back: Images, best: Candidate, floor: float) -> float:
+    """log2 of the effect of the ``best`` additive pattern over that of half of it."""
+    assert isinstance(best.trigger, AdditiveTrigger)
+    half = AdditiveTrigger(best.trigger.delta / 2)
+    weak = effect_of(float(pairwise_similarity(features_in_chunks(network, half(held_back)))), floor)
+    return math.log2(max(LEAST_RESPONSE, effect_of(best.similarity, floor)) / max(LEAST_RESPONSE, weak))
