@@ -55,10 +55,12 @@ class _Part(BaseModel):
 
 class DataRecipe(_Part):
     """A labelled data set: two archives or folders of class folders, or one of torchvision's by its name. Trainings
-    read it whole; backdoors are planted and encoders measured with the first ``per_class`` images of each class."""
+    read it whole; backdoors are planted and encoders measured with the first ``per_class`` images of each class. Images
+    for audits come from ``audit`` where that is given, and from the test half otherwise."""
 
     train: str | None = None
     test: str | None = None
+    audit: str | None = None
     torchvision: str | None = None
     per_class: int | None = Field(None, ge=5)
 
