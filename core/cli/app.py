@@ -25,6 +25,7 @@ from core.cli.methods_command import methods
 from core.cli.pretrain_command import pretrain
 from core.cli.zoo_calibrate_command import calibrate
 from core.cli.zoo_command import build
+from core.cli.zoo_examine_command import examine
 from core.errors import AuditError, Cancelled, Problem, UsageError
 
 COMMANDS: Mapping[str, Callable[..., int]] = {
@@ -38,7 +39,7 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
 }
 GROUPS: Mapping[str, tuple[str, Mapping[str, Callable[..., int]]]] = {
     "attack": ("Make backdoored data and encoders, to test audits on.", {"poison": poison, "backdoor": backdoor}),
-    "zoo": ("Collections of encoders with their truth.", {"build": build, "calibrate": calibrate}),
+    "zoo": ("Collections of encoders with their truth.", {"build": build, "examine": examine, "calibrate": calibrate}),
 }
 """Commands with commands of their own: name -> (help, its commands)."""
 ENTRY_POINTS = "encoder_audit.commands"

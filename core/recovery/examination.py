@@ -3,7 +3,7 @@
 Three searches paint over a part of the image (a soft mask, an opaque window, a plain square), two change all of it a
 little (an additive pattern, waves). Within each of these two groups the same search is done once more, kept away from
 the direction that the group's best trigger leads to: how far can triggers of this size move images *elsewhere*? Nobody
-planted that. DECREE's smallest mask stands beside them.
+planted that. A patch is tried at other places, too (``controls``). DECREE's smallest mask stands beside them.
 
 Not in the SSLDefender paper, which searches for triggers and judges nothing.
 """
@@ -20,6 +20,7 @@ from core.decision.evidence import LEAST_GAP, Context, Evidence, Examination, ef
 from core.image_parts import to_search
 from core.ops.cosine import pairwise_similarity
 from core.recovery import decree
+from core.recovery.controls import effect_elsewhere
 from core.recovery.decree import DecreeConfig
 from core.recovery.forward import features_in_chunks
 from core.recovery.opaque_windows import search_windows
@@ -35,7 +36,7 @@ from core.recovery.ssldefender_search import (
     window_settings,
 )
 from core.run import Run
-from core.triggers import AdditiveTrigger
+from core.triggers import AdditiveTrigger, MaskedTrigger
 from core.types import Encoder, Features, Images, ImageSet
 
 MASKED, WINDOWS, SQUARES = "masked", "opaque-patch", "plain-square"
@@ -43,7 +44,9 @@ ADDITIVE, SPECTRAL, DECREE = "additive", "spectral", "decree"
 GROUPS: tuple[tuple[str, ...], ...] = ((MASKED, WINDOWS, SQUARES), (ADDITIVE, SPECTRAL))
 """Searches whose triggers are alike enough to be one another's control."""
 ANOTHER_TARGET, OTHER_PLACES = "another target", "other places"
-"""The controls: the best trigger that leads elsewhere in feature space; the same square elsewhere in the image."""
+"""The controls: the best trigger that leads elsewhere in feature space; the same patch elsewhere in the image."""
+ANYWHERE = "masked-anywhere"
+"""The masked search's evidence without the second control: of a patch that acts wherever it lies."""
 CONTROL_RESTARTS = 2
 SUCCESS = 0.99
 """The similarity that DECREE's mask has to reach."""
@@ -94,7 +97,7 @@ def examine(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: 
     controls[ADDITIVE] = elsewhere(ADDITIVE, _best(whole))
     found |= whole
     mask = decree.smallest_mask(network, search_images, DecreeConfig(), run, seed=seed)
-    evidence = _evidence(found, controls, floor)
+    evidence = _evidence(network, held_back, found, controls, floor)
     smallest = () if mask is None else (Evidence(DECREE, SUCCESS, -math.log(max(LEAST_GAP, mask))),)
     context = Context(
         family=network.architecture or "unknown",
@@ -117,19 +120,26 @@ def _best(found: Mapping[str, Sequence[Candidate]]) -> Candidate:
 
 
 def _evidence(
-    found: Mapping[str, Sequence[Candidate]], controls: Mapping[str, Candidate], floor: float
+    network: Encoder,
+    held_back: Images,
+    found: Mapping[str, Sequence[Candidate]],
+    controls: Mapping[str, Candidate],
+    floor: float,
 ) -> list[Evidence]:
-    """Each search's best trigger beside what its group reaches elsewhere."""
+    """Each search's best trigger beside its controls."""
     rows = []
     for group in GROUPS:
-        (elsewhere,) = (controls[name] for name in group if name in controls)
+        (control,) = (controls[name] for name in group if name in controls)
+        away = {ANOTHER_TARGET: effect_of(control.similarity, floor)}
         for name in group:
             best = found[name][0]
             kind, _, bound = best.hypothesis.key.rpartition("@")
-            beside = {ANOTHER_TARGET: effect_of(elsewhere.similarity, floor)}
-            if best.discounted is not None:
-                beside[OTHER_PLACES] = effect_of(best.similarity, floor) - effect_of(best.discounted, floor)
-            rows.append(Evidence(kind, float(bound), effect_of(best.similarity, floor), beside))
+            effect, beside = effect_of(best.similarity, floor), dict(away)
+            if isinstance(best.trigger, MaskedTrigger):
+                beside[OTHER_PLACES] = effect_elsewhere(network, held_back, best.trigger, floor)
+            if name == MASKED:
+                rows.append(Evidence(ANYWHERE, float(bound), effect, away))
+            rows.append(Evidence(kind, float(bound), effect, beside))
     return rows
 
 

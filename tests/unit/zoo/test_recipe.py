@@ -146,3 +146,50 @@ def test_what_is_no_recipe_at_all_is_a_sentence(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UnsupportedInput, match="recipe"):
         load_recipe(path)
+
+
+def encoders_of(tmp_path, encoders):
+    return load_recipe(written(tmp_path, lambda recipe: recipe.update(encoders=encoders))).encoders
+
+
+def test_seeds_stand_for_encoders_of_one_recipe(tmp_path):
+    encoders = [
+        {"name": "clean", "seeds": [1, 2], "part": "test"},
+        {**RECIPE["encoders"][1], "base": "clean-2", "part": "test"},
+    ]
+    first, second, planted = encoders_of(tmp_path, encoders)
+    assert [(one.name, one.recipe, one.seed) for one in (first, second)] == [
+        ("clean-1", "clean", 1),
+        ("clean-2", "clean", 2),
+    ]
+    assert planted.recipe is None and planted.base == "clean-2"
+
+
+def test_a_part_does_not_decide_what_an_encoder_becomes(tmp_path):
+    encoders = [{"name": "clean"}, {"name": "other", "part": "design", "recipe": "shared"}]
+    plain, placed = (one.decisive() for one in encoders_of(tmp_path, encoders))
+    assert {**plain, "name": "other"} == placed
+
+
+@pytest.mark.parametrize(
+    "encoders",
+    [
+        [{"name": "clean", "part": "design"}, {**RECIPE["encoders"][1], "part": "test"}],
+        [{"name": "clean", "part": "design", "recipe": "r"}, {"name": "other", "part": "test", "recipe": "r"}],
+        [{"name": "clean", "part": "design"}, {**RECIPE["encoders"][2], "part": "calibration"}],
+    ],
+)
+def test_parts_share_no_recipe_and_no_weights(tmp_path, encoders):
+    with pytest.raises(UnsupportedInput, match="another part"):
+        encoders_of(tmp_path, encoders)
+
+
+def test_the_population_has_enough_recipes_in_every_part():
+    encoders = load_recipe(ZOO / "population.yaml").encoders
+    clean = [one for one in encoders if not one.is_backdoored]
+    assert len(clean) >= 100 and len({one.recipe or one.name for one in clean}) >= 30
+    assert len(encoders) - len(clean) >= 60
+    assert sum(one.part == "test" for one in clean) >= 40
+    assert {one.part for one in encoders} == {"design", "calibration", "test"}
+    sides = {one.card.input_size for one in clean if one.card is not None}
+    assert sides == {32, 48, 64, 96, 128, 224}
