@@ -10,8 +10,8 @@ from fastapi import Request
 from api.audits.schemas import FileView
 from api.dependencies import Service
 from api.errors import input_problem
-from api.gates import check_file
 from api.media_types import media_type_of, unsupported_media_type
+from api.preflight import check_file
 from api.quarantine import ArrivedFile, quarantine
 from api.streaming import FormLayout, read_body, read_form, refuse_announced_size
 from api.uploads import discard, store_upload

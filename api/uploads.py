@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.orm import Session
 
-from api.image_gates import form_of
+from api.image_preflight import form_of
 from api.quarantine import ArrivedFile
 from api.storage.datasets import create_dataset
 from api.storage.encoders import create_encoder

@@ -1,4 +1,4 @@
-"""Everything that can be asked for: kinds of audit, one row each, with the methods for their steps (``method_rows``).
+"""Everything that can be asked for: kinds of audit, one row each, with the methods for their steps (``registry``).
 
 The command line, the worker and (through ``api/contract/methods.json``) the service know nothing but these rows.
 """
@@ -23,8 +23,8 @@ from core.kinds.cleanse import cleanse
 from core.kinds.detect import detect
 from core.kinds.findings import Findings, SetFindings, Subject
 from core.kinds.purify import purify
-from core.method_rows import CLEANSING, DETECTION, PURIFICATION, THREAT_MODELS
 from core.methods import Choice, Method, Unlearn
+from core.registry import CLEANSING, DETECTION, PURIFICATION, THREAT_MODELS
 from core.run import Run
 from core.training.threat_model import ThreatNetwork, threat_card
 

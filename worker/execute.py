@@ -38,7 +38,7 @@ _RETRY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Bench:
+class WorkerContext:
     """What a worker process works with. ``owner`` names it in the row; see Heartbeat for the two callables."""
 
     sessions: Sessions
@@ -49,14 +49,14 @@ class Bench:
     on_stuck: Callable[[], None]
 
 
-def execute(audit_id: uuid.UUID, bench: Bench, run_audit: AuditFunction) -> None:
+def execute(audit_id: uuid.UUID, context: WorkerContext, run_audit: AuditFunction) -> None:
     """Run the audit to its end, unless somebody else has it: then nothing happens.
 
     However it ends, the row says so; only a lost lease leaves the row to the worker that took over.
     """
     claimed_at = time.monotonic()
-    with bench.sessions.begin() as session:
-        audit = leases.claim(session, audit_id, owner=bench.owner, lease=bench.settings.lease)
+    with context.sessions.begin() as session:
+        audit = leases.claim(session, audit_id, owner=context.owner, lease=context.settings.lease)
         saved = checkpoints.list_checkpoints(session, audit_id) if audit is not None else ()
     if audit is None:
         log.info("nothing to claim", audit_id=str(audit_id))
@@ -64,30 +64,30 @@ def execute(audit_id: uuid.UUID, bench: Bench, run_audit: AuditFunction) -> None
     with structlog.contextvars.bound_contextvars(audit_id=str(audit_id), attempt=audit.attempt):
         log.info("audit claimed", kind=audit.kind, checkpoints=len(saved))
         heartbeat = Heartbeat(
-            bench.sessions,
-            bench.settings,
+            context.sessions,
+            context.settings,
             audit.id,
             audit.attempt,
             claimed_at=claimed_at,
-            stopping=bench.stopping,
-            on_stuck=bench.on_stuck,
+            stopping=context.stopping,
+            on_stuck=context.on_stuck,
         )
         with heartbeat:
-            _Execution(audit, bench, heartbeat).run(saved, run_audit)
+            _Execution(audit, context, heartbeat).run(saved, run_audit)
 
 
 class _Execution:
     """One attempt at one audit."""
 
-    def __init__(self, audit: Audit, bench: Bench, heartbeat: Heartbeat) -> None:
+    def __init__(self, audit: Audit, context: WorkerContext, heartbeat: Heartbeat) -> None:
         self._audit = audit
-        self._bench = bench
+        self._context = context
         self._heartbeat = heartbeat
         self._results = f"audits/{audit.id}/{audit.attempt}/"
 
     def run(self, saved: Iterable[Checkpoint], run_audit: AuditFunction) -> None:
         try:
-            with scratch_folder(self._bench.settings.worker_scratch) as folder:
+            with scratch_folder(self._context.settings.worker_scratch) as folder:
                 outcome, stored = self._compute(folder, saved, run_audit)
                 self._succeed(outcome, stored)
         except LeaseLost:
@@ -103,7 +103,7 @@ class _Execution:
     def _compute(
         self, folder: Path, saved: Iterable[Checkpoint], run_audit: AuditFunction
     ) -> tuple[AuditOutcome, list[StoredFile]]:
-        audit, bench = self._audit, self._bench
+        audit, context = self._audit, self._context
         inputs, output, states = folder / "inputs", folder / "output", folder / "checkpoints"
         for each in (inputs, output, states):
             each.mkdir()
@@ -113,13 +113,13 @@ class _Execution:
         run = AuditRun(
             self._heartbeat,
             StageCheckpoints(
-                bench.sessions,
-                bench.objects,
+                context.sessions,
+                context.objects,
                 states,
                 audit.id,
                 audit.attempt,
                 saved,
-                interval_seconds=bench.settings.checkpoint_seconds,
+                interval_seconds=context.settings.checkpoint_seconds,
             ),
         )
         outcome = run_audit(request, output, run)
@@ -150,10 +150,10 @@ class _Execution:
             card=audit.card,
             parameters=audit.parameters,
             seed=audit.seed,
-            device=self._bench.settings.worker_device,
+            device=self._context.settings.worker_device,
             # An audit that was let in goes on after a worker was lost, whatever the next one measures.
-            time_limit=None if audit.forecast else self._bench.settings.worker_time_limit,
-            memory=self._bench.settings.worker_memory,
+            time_limit=None if audit.forecast else self._context.settings.worker_time_limit,
+            memory=self._context.settings.worker_memory,
             encoder_name=audit.encoder.filename if audit.encoder else None,
             images_name=audit.dataset.filename if audit.dataset else None,
         )
@@ -165,7 +165,7 @@ class _Execution:
         if file.object_key is None:
             raise input_deleted(field)
         path = folder / field
-        self._bench.objects.get_file(file.object_key, path, sha256=file.sha256)
+        self._context.objects.get_file(file.object_key, path, sha256=file.sha256)
         return path
 
     def _store(self, outcome: AuditOutcome) -> list[StoredFile]:
@@ -175,7 +175,7 @@ class _Execution:
             self._heartbeat.check()
             self._heartbeat.entered("storing results")
             key = self._results + artifact.name
-            done = self._bench.objects.put_file(key, artifact.path, artifact.media_type)
+            done = self._context.objects.put_file(key, artifact.path, artifact.media_type)
             stored.append(StoredFile(artifact.name, artifact.media_type, done.size, done.sha256, key))
         return stored
 
@@ -253,7 +253,7 @@ class _Execution:
         """
         while True:
             try:
-                with self._bench.sessions.begin() as session:
+                with self._context.sessions.begin() as session:
                     if not write(session):
                         raise LeaseLost
                 return
@@ -270,8 +270,8 @@ class _Execution:
     def _delete_objects(self, prefix: str, *, keep: str | None = None) -> None:
         """Delete what nobody points at any more. The audit has ended by now, so a failure is only logged."""
         try:
-            for key in self._bench.objects.list_keys(prefix):
+            for key in self._context.objects.list_keys(prefix):
                 if keep is None or not key.startswith(keep):
-                    self._bench.objects.delete(key)
+                    self._context.objects.delete(key)
         except ObjectStoreError as error:
             log.warning("objects left behind", prefix=prefix, error=str(error))

@@ -42,12 +42,12 @@ signals.worker_process_init.connect(_prepare_process)
 def run_audit(audit_id: str) -> None:
     """Run the audit, or do nothing if it is not waiting: a repeated message is harmless."""
     import core.audit
-    from worker.execute import Bench, execute
+    from worker.execute import WorkerContext, execute
 
     storage = load_storage_settings()
     engine = create_database_engine(storage)
     try:
-        bench = Bench(
+        context = WorkerContext(
             sessions=create_sessions(engine),
             objects=ObjectStore(storage),
             settings=load_worker_settings(),
@@ -55,7 +55,7 @@ def run_audit(audit_id: str) -> None:
             stopping=stop_watcher(),
             on_stuck=_abandon_process,
         )
-        execute(uuid.UUID(audit_id), bench, core.audit.run_audit)
+        execute(uuid.UUID(audit_id), context, core.audit.run_audit)
     finally:
         engine.dispose()
 

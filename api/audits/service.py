@@ -16,7 +16,7 @@ from api.audits.schemas import AuditSubmission, audit_view
 from api.catalog import INPUTS, Kind
 from api.dependencies import Service
 from api.errors import Fault, RequestProblem, input_problem
-from api.gates import check_file
+from api.preflight import check_file
 from api.quarantine import ArrivedFile
 from api.storage.audits import NewAudit, create_audit
 from api.storage.datasets import get_dataset

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from api.audits.schemas import FileView, file_view
 from api.dependencies import ServiceDep
 from api.errors import RequestProblem
-from api.image_gates import ImageForm
+from api.image_preflight import ImageForm
 from api.problems import problems
 from api.receive import receive_upload
 from api.request_bodies import upload_body

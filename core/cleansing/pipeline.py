@@ -42,7 +42,7 @@ from core.cleansing.result import Candidate, Cleansing, ImageFindings
 from core.cleansing.schedule import clusters_per_round
 from core.cleansing.search import STAGE as SEARCH_STAGE
 from core.cleansing.search import Localiser, SearchState, search
-from core.cleansing.verdict import TOO_MANY, Judgement, judge, why_unsound
+from core.cleansing.verdict import TOO_MANY, Judgement, judge, unmet_preconditions
 from core.errors import UnsupportedInput
 from core.passes import Passes, Workload
 from core.run import Run
@@ -107,14 +107,14 @@ def cleanse_with(
     features = read_features(reader, images, run)
     centroids = find_clusters(features, config.clusters, run, iterations=config.cluster_iterations, seed=seed)
     clustering = clusters_of(features, centroids)
-    unsound = why_unsound(images, features)
+    unmet = unmet_preconditions(images, features)
     notes = _check_precision(reader, images, clustering)
     del features
 
     side = min(images.pixels.shape[2:])
     window = min(config.window or round(SEARCH_WINDOW * side), side - 1)
-    if unsound:
-        return _without_search(method, images, clustering, window, unsound)
+    if unmet:
+        return _without_search(method, images, clustering, window, unmet)
     localise = build_localiser(reader, clustering, window)
     flip_test = FlipTest(reader, clustering, images, config.flip_images, normalised=config.unit_queries, seed=seed)
     state = search(images, clustering, localise, flip_test, window, config, run, seed=seed)

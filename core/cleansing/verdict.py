@@ -94,7 +94,7 @@ def judge(candidates: Sequence[Candidate], flip_images: int) -> Judgement:
     )
 
 
-def why_unsound(images: ImageSet, features: Features) -> tuple[str, ...]:
+def unmet_preconditions(images: ImageSet, features: Features) -> tuple[str, ...]:
     """Sentences that say why nothing can be concluded; empty when all is well."""
     reasons = []
     pixels = images.pixels[:: max(1, len(images) // 2048)].flatten(1)

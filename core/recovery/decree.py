@@ -31,7 +31,7 @@ from core.random import draw_batch, generator
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import features_in_chunks, features_of, frozen
 from core.recovery.power import Effort
-from core.recovery.soundness import clean_similarity, look_plan, why_unsound
+from core.recovery.preconditions import clean_similarity, look_plan, unmet_preconditions
 from core.run import Run, StateDict
 from core.triggers import MaskedTrigger
 from core.types import Encoder, Images, ImageSet, Verdict
@@ -108,9 +108,9 @@ def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *
     network = frozen(encoder)
     pixels = images.batch(slice(None), encoder.device)
     floor = clean_similarity(network, pixels[:512])
-    unsound = why_unsound(network, images, run)
-    if unsound:
-        return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unsound, clean_similarity=floor, untested=UNTESTED)
+    unmet = unmet_preconditions(network, images, run)
+    if unmet:
+        return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unmet, clean_similarity=floor, untested=UNTESTED)
     mask = _Mask(encoder, config, seed)
     shrink(network, pixels, mask, config, run, seed=seed)
     return _conclude(network, pixels, mask, config, floor)

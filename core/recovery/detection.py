@@ -32,7 +32,7 @@ class RecoveredTrigger:
     key: str = ""
 
 
-def few_of_each(triggers: Sequence[RecoveredTrigger], most: int = 2) -> tuple[RecoveredTrigger, ...]:
+def top_k_per_target(triggers: Sequence[RecoveredTrigger], most: int = 2) -> tuple[RecoveredTrigger, ...]:
     """``triggers`` without those of a target of whose kind ``most`` stand before them.
 
     A dozen windows that lead to one embedding teach an unlearning little that two do not, and it has to give up what

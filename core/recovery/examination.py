@@ -25,8 +25,8 @@ from core.recovery.decree import DecreeConfig
 from core.recovery.forward import features_in_chunks
 from core.recovery.opaque_windows import search_windows
 from core.recovery.plain_squares import search_squares
+from core.recovery.preconditions import clean_similarity
 from core.recovery.search import Candidate, away_from, search
-from core.recovery.soundness import clean_similarity
 from core.recovery.ssldefender_search import (
     KNOWN,
     SSLDefenderConfig,

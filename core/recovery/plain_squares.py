@@ -26,8 +26,8 @@ from core.passes import Passes, Workload
 from core.recovery.hypotheses import WindowPattern, kind_key
 from core.recovery.nulls import remaining_gap, similarity_at
 from core.recovery.patch_dictionary import Climb, find_squares, square_passes
+from core.recovery.preconditions import clean_similarity
 from core.recovery.search import Candidate, judge
-from core.recovery.soundness import clean_similarity
 from core.recovery.squares import COLOURS, Square, score_squares, squares_of
 from core.run import Run
 from core.types import Encoder, Images

@@ -41,7 +41,7 @@ from core.recovery.cluster_inversion import Inversions, InversionSettings, inver
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
 from core.recovery.forward import features_in_chunks, frozen
 from core.recovery.power import Effort
-from core.recovery.soundness import clean_similarity, look_plan, why_unsound
+from core.recovery.preconditions import clean_similarity, look_plan, unmet_preconditions
 from core.run import Run
 from core.types import Encoder, Images, ImageSet, Verdict
 
@@ -123,9 +123,9 @@ def detect(encoder: Encoder, images: ImageSet, config: SslCleanseConfig, run: Ru
     network = frozen(encoder)
     search_images, held_back = to_search(images, network.device, seed)
     floor = clean_similarity(network, held_back)
-    unsound = why_unsound(network, images, run)
-    if unsound:
-        return _no_verdict(unsound, floor)
+    unmet = unmet_preconditions(network, images, run)
+    if unmet:
+        return _no_verdict(unmet, floor)
     labels, centres = _clusters(features_in_chunks(network, search_images), config.clusters, seed)
     if len(centres) < _FEWEST:
         return _no_verdict((f"The images form only {len(centres)} clusters, too few to compare.",), floor)

@@ -33,13 +33,13 @@ from core.image_parts import to_search
 from core.ops.cosine import mean_direction
 from core.passes import Passes, Workload
 from core.recovery.blow_up import is_blown_up, judge_without_blow_ups
-from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger, few_of_each
+from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger, top_k_per_target
 from core.recovery.forward import features_in_chunks, frozen
 from core.recovery.growth import growth, growth_key, growth_row
 from core.recovery.hypotheses import AdditivePattern
 from core.recovery.nulls import remaining_gap
+from core.recovery.preconditions import clean_similarity, unmet_preconditions, why_too_dull
 from core.recovery.search import Candidate
-from core.recovery.soundness import clean_similarity, why_too_dull, why_unsound
 from core.recovery.ssldefender_search import (
     METHOD,
     SearchedAll,
@@ -76,11 +76,11 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         AuditFailed: the encoder's features are not finite on triggered images.
     """
     network = frozen(encoder)
-    unsound = why_unsound(network, images, run)
-    if unsound:
+    unmet = unmet_preconditions(network, images, run)
+    if unmet:
         _, held_back = to_search(images, network.device, seed)
         floor = clean_similarity(network, held_back)
-        return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unsound, clean_similarity=floor, untested=UNTESTED)
+        return Detection(METHOD, Verdict.INCONCLUSIVE, None, None, unmet, clean_similarity=floor, untested=UNTESTED)
 
     searched = search_all(network, images, config, run, seed=seed)
     yardstick = yardstick_for(encoder, config)
@@ -96,7 +96,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     kinds = [searched.additive] if judged.only and not clean else searched.found
     least = 1 - RIGHT_BASIN * (1 - best) if clean else judged.follow_from
     groups = _by_target([c for kind in kinds for c in kind if c.score >= least])
-    triggers = few_of_each([_recovered(c, number) for number, group in enumerate(groups) for c in group])
+    triggers = top_k_per_target([_recovered(c, number) for number, group in enumerate(groups) for c in group])
     close = any(
         remaining_gap(top.score, searched.floor) >= yardstick.null(top.hypothesis.key).limit(ASKED)
         for top in searched.sound
@@ -133,7 +133,7 @@ def follow(
         budget = target_budget(config)
         towards = recover_towards(network, search_images, held_back, target, budget, run, number=number, seed=seed)
         triggers += [*group, *(_recovered(candidate, number) for candidate in towards)]
-    return replace(found, triggers=few_of_each(triggers), unfollowed=0)
+    return replace(found, triggers=top_k_per_target(triggers), unfollowed=0)
 
 
 def clean_scores(
@@ -147,12 +147,12 @@ def clean_scores(
         AuditFailed: nothing can be concluded from this encoder and these images, so nothing can be calibrated.
     """
     network = frozen(encoder)
-    unsound = why_unsound(network, images, run)
-    if unsound:
+    unmet = unmet_preconditions(network, images, run)
+    if unmet:
         raise AuditFailed(
             "unsound",
             field="encoder",
-            found=unsound[0].rstrip("."),
+            found=unmet[0].rstrip("."),
             expected="a clean encoder that tells images apart, and images that differ",
             action="Leave it out.",
         )
@@ -167,7 +167,7 @@ def kind_scores(
     """What ``encoder`` scores in the ``kinds`` of trigger with these keys: the key -> x (``nulls``). A kind that found
     nothing but triggers that blow features up is missing; all are where nothing can be concluded from the encoder."""
     network = frozen(encoder)
-    if why_unsound(network, images, run):
+    if unmet_preconditions(network, images, run):
         return {}
     return search_kinds(network, images, config, run, seed=seed, kinds=kinds).scores
 

@@ -27,8 +27,8 @@ from core.recovery.nulls import remaining_gap
 from core.recovery.opaque_windows import WindowSettings, search_windows, window_stages
 from core.recovery.plain_squares import PLAIN_SQUARE, SquareSettings, search_squares, square_stage
 from core.recovery.power import Effort
+from core.recovery.preconditions import clean_similarity, look_plan
 from core.recovery.search import Candidate, SearchSettings, search, search_passes
-from core.recovery.soundness import clean_similarity, look_plan
 from core.recovery.towards_target import TargetBudget
 from core.run import Run
 from core.types import Encoder, Features, ImageSet

@@ -11,7 +11,7 @@ from torch import nn
 from core.images.augment import ColourJitter, jitter_colours, random_flip, random_resized_crop
 from core.micro_batches import room
 from core.types import Encoder, Images
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 
 MOST_GAP = 0.1
 """The gap from which on statistics are taken to be others. Measured, on CIFAR-10's encoders: up to .10 with 60 to 500
@@ -24,19 +24,19 @@ SMALLEST_CROP = 0.2
 """Of such a view, as a share of the image's area."""
 
 
-def statistics_gap(encoder: Encoder, images: Images, held_back: HeldBack, batch_size: int) -> float:
+def statistics_gap(encoder: Encoder, images: Images, evaluator: UtilityEvaluator, batch_size: int) -> float:
     """How far clean features move (1 - mean cosine, on held-back images) once BatchNorm's statistics are those of
     ``images`` ``[N, 3, H, W]``: little where its own are those of such images."""
     copied = copy.deepcopy(encoder).eval()
     clean_statistics(copied, images, batch_size)
-    return held_back.utility(copied).drift
+    return evaluator.utility(copied).drift
 
 
-def why_statistics_stay(encoder: Encoder, images: Images, held_back: HeldBack, batch_size: int) -> str | None:
+def why_statistics_stay(encoder: Encoder, images: Images, evaluator: UtilityEvaluator, batch_size: int) -> str | None:
     """A sentence for the report where clean ``images`` have other statistics than ``encoder``, so that these must not
     follow them; None where they agree. They differ where images are unlike those that the encoder was trained on, and
     where weights were tuned later with frozen statistics, as by some planted backdoors."""
-    gap = statistics_gap(encoder, images, held_back, batch_size)
+    gap = statistics_gap(encoder, images, evaluator, batch_size)
     if gap < MOST_GAP:
         return None
     return (

@@ -23,7 +23,7 @@ from core.run import Run
 from core.training.loss_history import LossHistory
 from core.training.state import TrainingState
 from core.types import Encoder, Images
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 from core.unlearning.utility_guard import LOOK_EVERY, GuardedConfig, UtilityGuard, is_due
 
 Objective = Callable[[Images, torch.Generator], Tensor]
@@ -49,7 +49,7 @@ def train_on_clean(
     stage: str,
     *,
     seed: int,
-    guard: HeldBack | None = None,
+    guard: UtilityEvaluator | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> CleanTraining:
     """Minimise ``objective`` over the weights of ``student``, in place; ``guard`` holds it to the limits.

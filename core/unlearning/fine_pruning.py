@@ -32,7 +32,7 @@ from core.types import Encoder, Images, ImageSet, Trigger
 from core.unlearning.clean_training import copy_to_train, training_passes
 from core.unlearning.fine_tuning import FineTuningConfig, fine_tune
 from core.unlearning.result import Unlearning
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 
 PRUNE_STAGE = "prune"
 STAGE = "fine-tune pruned"
@@ -78,7 +78,7 @@ def unlearn(
         UsageError: the network has no convolution beyond its first. AuditFailed: the loss is no longer finite.
     """
     train, held_back = to_train(images, encoder.device, seed)
-    guard = HeldBack(encoder, held_back, triggers)
+    guard = UtilityEvaluator(encoder, held_back, triggers)
     student = copy_to_train(encoder)
     channels = _Channels(student, train[:_RANKED_ON])
     for step in run.steps(PRUNE_STAGE, config.prune_steps, state=channels):

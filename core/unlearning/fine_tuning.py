@@ -39,7 +39,7 @@ from core.unlearning.clean_training import (
     two_views_in_one,
 )
 from core.unlearning.result import Unlearning
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 
 STAGE = "fine-tune"
 
@@ -70,7 +70,7 @@ def unlearn(
         AuditFailed: the loss is no longer finite.
     """
     train, held_back = to_train(images, encoder.device, seed)
-    guard = HeldBack(encoder, held_back, triggers)
+    guard = UtilityEvaluator(encoder, held_back, triggers)
     student = copy_to_train(encoder)
     done = fine_tune(student, encoder, train, config, run, STAGE, seed=seed, guard=guard)
     return guard.result(student, done.history, done.notes)
@@ -85,7 +85,7 @@ def fine_tune(
     stage: str,
     *,
     seed: int,
-    guard: HeldBack | None = None,
+    guard: UtilityEvaluator | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> CleanTraining:
     """Anchored contrastive fine-tuning of ``student``, in place."""

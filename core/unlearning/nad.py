@@ -37,7 +37,7 @@ from core.unlearning.clean_training import copy_to_train, train_on_clean, traini
 from core.unlearning.result import Unlearning
 from core.unlearning.stages import captured, last_resolutions
 from core.unlearning.taught import TaughtConfig, taught_teacher, teacher_plan
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 
 STAGE = "distil attention"
 
@@ -75,7 +75,7 @@ def unlearn(
         UsageError: the network has no feature maps. AuditFailed: the loss is no longer finite.
     """
     train, held_back = to_train(images, encoder.device, seed)
-    guard = HeldBack(encoder, held_back, triggers)
+    guard = UtilityEvaluator(encoder, held_back, triggers)
     student = copy_to_train(encoder)
     stages = last_resolutions(student, held_back)
     weights = config.attention_weights[-len(stages) :]

@@ -38,7 +38,7 @@ from core.unlearning.clean_training import (
 )
 from core.unlearning.result import Unlearning
 from core.unlearning.stamping import require_triggers
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 
 STAGE = "unlearn one trigger"
 
@@ -72,7 +72,7 @@ def unlearn(
     require_triggers(triggers)
     trigger = next((one for one in triggers if isinstance(one, MaskedTrigger)), triggers[0])
     train, held_back = to_train(images, encoder.device, seed)
-    guard = HeldBack(encoder, held_back, triggers)
+    guard = UtilityEvaluator(encoder, held_back, triggers)
     student, original = copy_to_train(encoder), copy_to_train(encoder)
 
     def objective(clean: Images, random: torch.Generator) -> Tensor:

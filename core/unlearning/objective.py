@@ -44,7 +44,7 @@ def goal_of(of_clean: Features, taught: Features, own: float) -> Features:
 
 def beyond(goal: Features, led_to: Features, overshoot: float) -> Features:
     """``goal`` ``[B, D]``, moved by ``overshoot`` away from where each image's trigger led; 0 leaves it. ``led_to``
-    ``[B, D]`` are these directions, the shorter the less a trigger did (``HeldBack.leads``).
+    ``[B, D]`` are these directions, the shorter the less a trigger did (``UtilityEvaluator.leads``).
 
     Recovered triggers are not the true one. What unlearning does to them it does not quite do to that: it stays behind,
     always on the side of its target. Going beyond the goal with the triggers at hand brings it nearer. Not in the

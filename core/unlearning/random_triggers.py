@@ -21,7 +21,7 @@ from core.triggers import AdditiveTrigger, MaskedTrigger
 from core.types import Encoder, ImageSet, Trigger
 from core.unlearning import ssldefender
 from core.unlearning.result import Unlearning
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 
 
 class RandomTriggersConfig(ssldefender.UnlearningConfig):
@@ -57,7 +57,7 @@ def unlearn(
     drawn = draw_triggers(encoder.image_size, config, seed)
     done = ssldefender.unlearn(encoder, images, drawn, config, run, seed=seed)
     _, held_back = to_train(images, encoder.device, seed)
-    return HeldBack(encoder, held_back, triggers).result(done.student, done.history, done.notes)
+    return UtilityEvaluator(encoder, held_back, triggers).result(done.student, done.history, done.notes)
 
 
 def draw_triggers(

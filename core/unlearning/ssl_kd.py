@@ -33,7 +33,7 @@ from core.types import Encoder, Images, ImageSet, Trigger
 from core.unlearning.clean_training import copy_to_train, train_on_clean, training_passes, two_views_in_one
 from core.unlearning.result import Unlearning
 from core.unlearning.taught import TaughtConfig, taught_teacher, teacher_plan
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 
 STAGE = "distil"
 
@@ -67,7 +67,7 @@ def unlearn(
         AuditFailed: the loss is no longer finite.
     """
     train, held_back = to_train(images, encoder.device, seed)
-    guard = HeldBack(encoder, held_back, triggers)
+    guard = UtilityEvaluator(encoder, held_back, triggers)
     student = copy_to_train(encoder)
     teacher = taught_teacher(encoder, train, config, run, seed=seed)
 

@@ -53,7 +53,7 @@ from core.unlearning.result import Unlearning
 from core.unlearning.stages import captured, intermediate_stages
 from core.unlearning.stamping import require_triggers, stamp_each
 from core.unlearning.teacher import TEACHER_STAGE, fine_tuned_teacher
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 from core.unlearning.utility_guard import LOOK_EVERY, GuardedConfig, UtilityGuard, is_due
 
 STAGE = "unlearn"
@@ -176,7 +176,7 @@ def unlearn(
     require_triggers(triggers)
     train, held_back = to_train(images, encoder.device, seed)
     teacher = fine_tuned_teacher(encoder, train, config.teacher_steps, config.batch_size, run, seed=seed)
-    measured = HeldBack(encoder, held_back, triggers)
+    measured = UtilityEvaluator(encoder, held_back, triggers)
     why_they_stay = (
         why_statistics_stay(encoder, train, measured, config.batch_size) if config.train_batch_norm else None
     )

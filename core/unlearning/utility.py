@@ -23,7 +23,7 @@ class Utility:
     neighbour_agreement: float
 
 
-class HeldBack:
+class UtilityEvaluator:
     """Clean images ``[M, 3, H, W]`` and the input encoder's view of them, to compare a student with."""
 
     def __init__(self, original: Encoder, images: Images, triggers: Sequence[Trigger]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.config import MethodConfig
 from core.types import Encoder
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 
 LOOK_EVERY = 10
 """Steps between two looks at held-back images."""
@@ -42,8 +42,8 @@ class GuardedConfig(MethodConfig):
 class UtilityGuard:
     """A copy of the student's weights at the last look that was within the limits; at first, those it starts with."""
 
-    def __init__(self, held_back: HeldBack, student: Encoder, limits: GuardedConfig) -> None:
-        self._held_back, self._student, self._limits = held_back, student, limits
+    def __init__(self, evaluator: UtilityEvaluator, student: Encoder, limits: GuardedConfig) -> None:
+        self._evaluator, self._student, self._limits = evaluator, student, limits
         self._good = self._weights()
         self._good_steps = 0
         self._reason: str | None = None
@@ -56,7 +56,7 @@ class UtilityGuard:
 
     def look(self, steps: int) -> bool:
         """Measure the student after ``steps`` steps of training: keep its weights, or stop. Whether it goes on."""
-        utility, limits = self._held_back.utility(self._student), self._limits
+        utility, limits = self._evaluator.utility(self._student), self._limits
         # Not "drift > limit": a drift that is not a number must stop as well.
         if not utility.drift <= limits.max_drift:
             self._reason = f"Stopped after {steps} steps: clean features moved by more than {limits.max_drift}"

@@ -17,9 +17,9 @@ from core.catalog import KINDS, read_parameters
 from core.device import resolve_device
 from core.encoders.fresh import fresh_encoder
 from core.encoders.stems import training_card
-from core.method_rows import DETECTION, PURIFICATION
 from core.methods import Choice
 from core.recovery.detection import RecoveredTrigger
+from core.registry import DETECTION, PURIFICATION
 from core.triggers import MaskedTrigger
 from core.types import Encoder
 from tests.benchmarks.passes import counted, report

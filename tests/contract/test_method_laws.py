@@ -14,11 +14,11 @@ from torch import Tensor
 from core.checkpoint import load_checkpoint, save_checkpoint
 from core.config import MethodConfig
 from core.errors import Cancelled
-from core.method_rows import DETECTION, PURIFICATION
 from core.methods import Detect, Method, Unlearn
 from core.passes import Workload, total
 from core.random import derive_seed
 from core.recovery.detection import Detection
+from core.registry import DETECTION, PURIFICATION
 from core.run import QuietRun, Run, Stateful
 from core.triggers import MaskedTrigger
 from core.types import ImageSet

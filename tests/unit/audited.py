@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from core.kinds.findings import Findings
-from core.method_rows import DETECTION, PURIFICATION
 from core.methods import Choice
 from core.random import generator
 from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigger
+from core.registry import DETECTION, PURIFICATION
 from core.report.build import Circumstances
 from core.report.model import ArtifactRow, EncoderPart, ImagesPart, RejectedRow, StageRow
 from core.triggers import AdditiveTrigger, MaskedTrigger

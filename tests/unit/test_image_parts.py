@@ -15,9 +15,9 @@ from core.image_parts import PartSizes, part_sizes, parts_of, to_search, to_trai
 from core.images.load import LEAST_IMAGES
 from core.kinds.findings import Subject
 from core.kinds.purify import purify
-from core.method_rows import DETECTION, PURIFICATION
 from core.methods import Choice, Detect
 from core.recovery.detection import Detection, RecoveredTrigger
+from core.registry import DETECTION, PURIFICATION
 from core.run import QuietRun, Run
 from core.triggers import AdditiveTrigger, MaskedTrigger
 from core.types import Encoder, ImageSet, Verdict

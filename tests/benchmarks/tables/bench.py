@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.method_rows import DETECTION, PURIFICATION
+from core.registry import DETECTION, PURIFICATION
 from tests.benchmarks.tables.cells import AuditRun, DetectionRun, Measurement, Purification
 from tests.benchmarks.tables.encoders import SIDE, ZooEncoder
 from tests.benchmarks.tables.images import CleanImages, ImageLibrary

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core.images.load import load_images
-from core.recovery import soundness
+from core.recovery import preconditions
 from tests.benchmarks.tables import audit_work
 from tests.benchmarks.tables.bench import Bench
 from tests.benchmarks.tables.cells import AuditRun, key
@@ -148,7 +148,9 @@ def audited(bench, tmp_path_factory):
     cell = bench.audit(bench.larger[1], 0, parameters, CleanImages("cifar10", 50))
     place.store.write(cell.before, work(cell.before, place))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(soundness, "COLLAPSED", 1.0)  # an untrained encoder tells images of noise apart hardly at all
+        patched.setattr(
+            preconditions, "COLLAPSED", 1.0
+        )  # an untrained encoder tells images of noise apart hardly at all
         return work(cell, place), place.store.read(cell.before)
 
 

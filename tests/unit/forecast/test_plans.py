@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from core.method_rows import CLEANSING, DETECTION, PURIFICATION, THREAT_MODELS
 from core.passes import Passes, total
 from core.recovery.detection import RecoveredTrigger
+from core.registry import CLEANSING, DETECTION, PURIFICATION, THREAT_MODELS
 from core.triggers import MaskedTrigger
 from tests.unit.forecast.counting import CountedRun, counted_encoder, load_of, noise_images
 

@@ -12,7 +12,6 @@ from core.config import MethodConfig
 from core.kinds.detect import detect, judging_stages
 from core.kinds.findings import Findings, Subject
 from core.kinds.purify import purify
-from core.method_rows import DETECTION
 from core.methods import Choice, Detect, Method, Unlearn
 from core.passes import Passes
 from core.recovery.bands import shipped_observations
@@ -20,6 +19,7 @@ from core.recovery.detection import Detection, HypothesisResult, RecoveredTrigge
 from core.recovery.nulls import null_for, similarity_at
 from core.recovery.power import Worth
 from core.recovery.verdict import compared, judge_hypotheses
+from core.registry import DETECTION
 from core.run import QuietRun, Run
 from core.types import Encoder, ImageSet, Trigger, Verdict
 from core.unlearning.result import Unlearning

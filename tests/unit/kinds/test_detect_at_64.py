@@ -11,9 +11,9 @@ from torch.nn import functional
 from core.catalog import default_unlearning
 from core.kinds.detect import detect
 from core.kinds.findings import Subject
-from core.method_rows import DETECTION
 from core.methods import Choice
 from core.recovery.detection import Detection
+from core.registry import DETECTION
 from core.run import QuietRun
 from core.types import Encoder, ImageSet, Verdict
 from core.unlearning.ssldefender import UnlearningConfig

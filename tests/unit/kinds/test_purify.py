@@ -11,10 +11,10 @@ import pytest
 from core.config import MethodConfig
 from core.kinds.findings import Subject
 from core.kinds.purify import MOST_ROUNDS, purify
-from core.method_rows import PURIFICATION
 from core.methods import Choice, Detect, Method, Unlearn
 from core.passes import Passes
 from core.recovery.detection import Detection, RecoveredTrigger
+from core.registry import PURIFICATION
 from core.run import QuietRun, Run
 from core.types import Encoder, ImageSet, Trigger, Verdict
 from core.unlearning.result import Unlearning

@@ -6,7 +6,7 @@ from core.passes import TYPICAL
 from core.recovery.forward import frozen
 from core.recovery.nulls import remaining_gap
 from core.recovery.plain_squares import STAGE, PlainSquare, SquareSettings, search_squares, square_stage
-from core.recovery.soundness import clean_similarity
+from core.recovery.preconditions import clean_similarity
 from core.recovery.ssldefender import detect, follow
 from core.recovery.ssldefender_search import SSLDefenderConfig
 from core.run import QuietRun

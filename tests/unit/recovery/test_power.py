@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from core.method_rows import DETECTION
 from core.recovery.decree import DecreeConfig
 from core.recovery.power import Power, shipped_power, worth
 from core.recovery.ssl_cleanse import SslCleanseConfig
 from core.recovery.ssldefender_search import SSLDefenderConfig
+from core.registry import DETECTION
 
 MEASURED = (Power("ssldefender", "default", 32, 8, 7, "a table"), Power("decree", "default", 32, 8, 6, "a table"))
 AT_32 = (32, 32)

@@ -8,7 +8,7 @@ import torch
 from core.ops.cosine import similarity_to
 from core.passes import TYPICAL
 from core.recovery.forward import features_in_chunks
-from core.recovery.soundness import why_too_dull
+from core.recovery.preconditions import why_too_dull
 from core.recovery.ssldefender import detect, follow, follow_plan
 from core.recovery.ssldefender_search import SSLDefenderConfig, stage_plan
 from core.recovery.yardstick import Yardstick

@@ -17,8 +17,8 @@ from core.cleansing.result import (
     Window,
 )
 from core.kinds.findings import SetFindings
-from core.method_rows import CLEANSING, THREAT_MODELS
 from core.methods import Choice
+from core.registry import CLEANSING, THREAT_MODELS
 from core.report.build import build_report
 from core.report.charts import HEIGHT, histogram
 from core.report.cleansing import cleansing_part, poison_score, ranked_removed

@@ -11,10 +11,10 @@ import torch
 
 from core.encoders.fresh import fresh_encoder
 from core.errors import UsageError
-from core.method_rows import THREAT_MODELS
 from core.methods import Method, Train
 from core.passes import Passes, Workload, total
 from core.random import generator
+from core.registry import THREAT_MODELS
 from core.run import QuietRun
 from core.training.pretrain import planned_steps
 from core.training.threat_model import SimclrThreatConfig, ThreatNetwork, fitted, simclr_plan, threat_card

@@ -11,7 +11,7 @@ from core.run import QuietRun
 from core.types import Encoder, ImageSet
 from core.unlearning.batch_statistics import VIEWS, clean_statistics, why_statistics_stay
 from core.unlearning.ssldefender import UnlearningConfig, unlearn
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 from tests.planted import planted_images, planted_patch
 
 
@@ -91,7 +91,7 @@ def test_images_of_another_kind_are_told_by_their_statistics(images: ImageSet, u
     subject = planted_patch().encoder
     train, held_back = to_train(images, subject.device, 0)
     before = weights_of(subject)
-    said = why_statistics_stay(subject, train, HeldBack(subject, held_back, []), 32)
+    said = why_statistics_stay(subject, train, UtilityEvaluator(subject, held_back, []), 32)
     assert (said is not None) == unlike and (said is None or "statistics were left as they are" in said)
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(subject).items())
 
@@ -99,7 +99,7 @@ def test_images_of_another_kind_are_told_by_their_statistics(images: ImageSet, u
 def test_a_network_without_such_layers_finds_no_images_unlike() -> None:
     made = encoder(nn.Conv2d(3, 3, 1))
     images = torch.rand(40, 3, 8, 8)
-    assert why_statistics_stay(made, images, HeldBack(made, images, []), 8) is None
+    assert why_statistics_stay(made, images, UtilityEvaluator(made, images, []), 8) is None
 
 
 @pytest.mark.parametrize(("images", "unlike"), [(planted_images(96), False), (unlike_images(96), True)])

@@ -6,7 +6,7 @@ import torch
 from core.ops.cosine import paired_similarity, unit
 from core.random import generator
 from core.unlearning.objective import beyond, goal_of, own_share, paired_distance, sliced_distance
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 from tests.planted import planted_images, planted_patch
 
 
@@ -48,7 +48,7 @@ def test_leads_are_long_for_a_backdoors_trigger_and_short_for_noise() -> None:
     def noise(clean: torch.Tensor) -> torch.Tensor:
         return (clean + 0.01 * torch.randn(clean.shape[1:], generator=generator(0, "noise"))).clamp(0, 1)
 
-    of_backdoor, of_noise = HeldBack(planted.encoder, images, [planted.trigger, noise]).leads()
+    of_backdoor, of_noise = UtilityEvaluator(planted.encoder, images, [planted.trigger, noise]).leads()
     assert float(of_backdoor.norm()) > 0.9
     assert float(of_backdoor @ planted.direction) > 0.9
     assert float(of_noise.norm()) < 0.1

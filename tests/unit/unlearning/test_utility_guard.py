@@ -13,7 +13,7 @@ from core.checkpoint import load_checkpoint, save_checkpoint
 from core.run import QuietRun
 from core.types import Encoder
 from core.unlearning.ssldefender import UnlearningConfig, unlearn
-from core.unlearning.utility import HeldBack
+from core.unlearning.utility import UtilityEvaluator
 from core.unlearning.utility_guard import GuardedConfig, UtilityGuard, is_due
 from tests.planted import planted_images, planted_patch
 from tests.unit.training.interrupted_run import InterruptedRun
@@ -36,8 +36,8 @@ WILD = UnlearningConfig(
 def guarded(**limits: float) -> tuple[Encoder, UtilityGuard]:
     encoder = planted_patch().encoder
     student = copy.deepcopy(encoder)
-    held_back = HeldBack(encoder, planted_images(64).batch(slice(None)), [])
-    return student, UtilityGuard(held_back, student, GuardedConfig(**limits))
+    evaluator = UtilityEvaluator(encoder, planted_images(64).batch(slice(None)), [])
+    return student, UtilityGuard(evaluator, student, GuardedConfig(**limits))
 
 
 def shake(student: Encoder, size: float) -> None:

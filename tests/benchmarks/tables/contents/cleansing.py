@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.method_rows import CLEANSING
+from core.registry import CLEANSING
 from tests.benchmarks.tables import markdown
 from tests.benchmarks.tables.bench import Bench
 from tests.benchmarks.tables.cells import Cell

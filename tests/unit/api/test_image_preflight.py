@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from api.errors import RequestProblem
-from api.image_gates import ImageForm, check_images, form_of
+from api.image_preflight import ImageForm, check_images, form_of
 from api.quarantine import ArrivedFile
 from core.images.load import load_images
 from tests.unit.images.pictures import SIZE, idx, npy, picture, pixels, tarred, zipped

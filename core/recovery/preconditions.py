@@ -62,11 +62,11 @@ def _similarity(features: Features) -> float:
 
 
 def look_plan(load: Workload) -> dict[str, Passes]:
-    """The stage of :func:`why_unsound`, and its encoder passes."""
+    """The stage of :func:`unmet_preconditions`, and its encoder passes."""
     return {CLEAN_FEATURES: Passes(forward=min(_SAMPLE, load.images))}
 
 
-def why_unsound(encoder: Encoder, images: ImageSet, run: Run) -> tuple[str, ...]:
+def unmet_preconditions(encoder: Encoder, images: ImageSet, run: Run) -> tuple[str, ...]:
     """Sentences that say why nothing can be concluded from this encoder and these images; empty when all is well."""
     reasons = []
     pixels = images.pixels.flatten(1)

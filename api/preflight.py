@@ -1,6 +1,6 @@
 """What can be said about an uploaded file without opening it as weights or images: cheap, before anything is stored.
 
-These gates only turn away what certainly cannot be audited. Whether a file is safe and usable is decided by the worker.
+These checks turn away what certainly cannot be audited. Whether a file is safe and usable is decided by the worker.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from api.errors import RequestProblem, input_problem
-from api.image_gates import EXPECTED_IMAGES, check_images
+from api.image_preflight import EXPECTED_IMAGES, check_images
 from api.quarantine import ArrivedFile
 
 _ZIP_MEMBER = b"PK\x03\x04"
