@@ -24,7 +24,7 @@ class Detect(Protocol):
     def __call__(self, encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Detection: ...
 
 
-class Follow(Protocol):
+class ExpandTriggers(Protocol):
     """Find more triggers of the backdoors that a detection found; ``config`` is that of the detection."""
 
     def __call__(
@@ -77,11 +77,12 @@ class Method(Generic[MethodT]):
     defaults; the preset ``default`` always exists. ``stage_plan`` maps the stages of a configured run to the passes of
     the encoder that they take at most; ``settles_from`` is the share of them after which a search that stops by itself
     may have done so. ``uses_new_triggers``: whether triggers that are found after a round of unlearning would change
-    the next; not so for methods that ignore triggers or take only the first. ``follow`` with its ``follow_plan``: how a
-    detection method comes to more triggers of what it found; None for methods that have no such step.
-    ``score_kinds``: the same search for some kinds of trigger only, which a purified copy of the suspect is put to.
-    ``second`` is asked, with its default parameters, where a detection method is in doubt. ``worth`` says what a run
-    with a configuration is worth that found nothing, on images of a (height, width): every detection method has it."""
+    the next; not so for methods that ignore triggers or take only the first. ``expand_triggers`` with its
+    ``expansion_plan``: how a detection method comes to more triggers of what it found; None for methods that have no
+    such step. ``score_kinds``: the same search for some kinds of trigger only, which a purified copy of the suspect is
+    put to. ``second`` is asked, with its default parameters, where a detection method is in doubt. ``worth`` says what
+    a run with a configuration is worth that found nothing, on images of a (height, width): every detection method has
+    it."""
 
     key: str
     title: str
@@ -90,8 +91,8 @@ class Method(Generic[MethodT]):
     apply: MethodT
     stage_plan: Callable[[Any, Workload], Mapping[str, Passes]]
     uses_new_triggers: bool = True
-    follow: Follow | None = None
-    follow_plan: Callable[[Any, int, Workload], Mapping[str, Passes]] | None = None
+    expand_triggers: ExpandTriggers | None = None
+    expansion_plan: Callable[[Any, int, Workload], Mapping[str, Passes]] | None = None
     score_kinds: ScoreKinds | None = None
     second: Method[MethodT] | None = None
     worth: Callable[[Any, tuple[int, int]], Worth] | None = None
@@ -117,18 +118,18 @@ class Choice(Generic[MethodT]):
         """Stage name -> share of this method's time, summing to 1."""
         return self._shares(self.method.stage_plan(self.config, TYPICAL))
 
-    def follow_stages(self, found: Detection) -> dict[str, float]:
-        """The same for following ``found``, in units of all of :meth:`stages`; nothing where there is no such step."""
-        plan = self.method.follow_plan
-        return {} if plan is None else self._shares(plan(self.config, found.unfollowed, TYPICAL))
+    def expansion_stages(self, found: Detection) -> dict[str, float]:
+        """The same for expanding ``found``, in units of all of :meth:`stages`; nothing where there is no such step."""
+        plan = self.method.expansion_plan
+        return {} if plan is None else self._shares(plan(self.config, found.pending_targets, TYPICAL))
 
     def passes(self, load: Workload) -> Mapping[str, Passes]:
         """Stage name -> passes of the encoder for images of ``load``."""
         return self.method.stage_plan(self.config, load)
 
-    def follow_passes(self, targets: int, load: Workload) -> Mapping[str, Passes]:
-        """The same for following so many targets; nothing where there is no such step."""
-        plan = self.method.follow_plan
+    def expansion_passes(self, targets: int, load: Workload) -> Mapping[str, Passes]:
+        """The same for expanding so many targets; nothing where there is no such step."""
+        plan = self.method.expansion_plan
         return {} if plan is None else plan(self.config, targets, load)
 
     def _shares(self, plan: Mapping[str, Passes]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from core.passes import Passes, Workload, total
 from core.recovery.yardstick import is_measured
 
 MOST_TARGETS = 3
-"""Targets that a detection follows at most."""
+"""Targets that a detection expands at most."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ Outline = tuple[Part, ...]
 
 def detect_outline(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn]) -> Outline:
     """The parts of ``detect``. A second method is asked in a measured family, a purified copy made in another."""
-    return (_search(detection, subject.load), *_doubt(subject, detection, unlearning), *_following(subject, detection))
+    return (_search(detection, subject.load), *_doubt(subject, detection, unlearning), *_expansion(subject, detection))
 
 
 def purify_outline(subject: Subject, detection: Choice[Detect], purification: Choice[Unlearn]) -> Outline:
@@ -53,7 +53,7 @@ def purify_outline(subject: Subject, detection: Choice[Detect], purification: Ch
     parts = [
         _search(detection, load),
         *_doubt(subject, detection, purification),
-        *_following(subject, detection),
+        *_expansion(subject, detection),
         Part("unlearning what was found, and searching the copy", one_round, certain=False),
     ]
     if purification.method.uses_new_triggers:
@@ -98,7 +98,7 @@ def _search(detection: Choice[Detect], load: Workload) -> Part:
 
 
 def _doubt(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn]) -> Outline:
-    if detection.method.follow is None or is_measured(subject.encoder, detection.config):
+    if detection.method.expand_triggers is None or is_measured(subject.encoder, detection.config):
         return _second_opinion(detection, subject.load)
     stages = {**unlearning.passes(subject.load), **detection.passes(subject.load)}
     name = "unlearning and searching a copy, if the answer is not plainly clean"
@@ -113,8 +113,8 @@ def _second_opinion(detection: Choice[Detect], load: Workload) -> Outline:
     return (Part("asking a second method, in doubt", stages, False, second.settles_from),)
 
 
-def _following(subject: Subject, detection: Choice[Detect]) -> Outline:
-    stages = detection.follow_passes(MOST_TARGETS, subject.load)
+def _expansion(subject: Subject, detection: Choice[Detect]) -> Outline:
+    stages = detection.expansion_passes(MOST_TARGETS, subject.load)
     if not stages:
         return ()
     return (Part(f"following up to {MOST_TARGETS} targets of what was found", stages, certain=False),)

@@ -24,7 +24,7 @@ def detect(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlea
     """Run the chosen detection; nothing is changed and nothing delivered."""
     found = judge(subject, detection, unlearning, run)
     if found.verdict is not Verdict.CLEAN:
-        found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
+        found = expanded(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     return Findings(found)
 
 
@@ -39,7 +39,7 @@ def judge(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlear
     run.plan(plan)
     found = detection.method.apply(subject.encoder, subject.images, detection.config, run, seed=subject.seed)
     plan |= second_stages(found, detection)
-    run.plan(plan | detection.follow_stages(found))
+    run.plan(plan | detection.expansion_stages(found))
     found = asked_again(subject, found, detection, run)
     if needs_surrogate(found):
         found = held_against_copy(subject, found, detection, unlearning, run)
@@ -67,13 +67,13 @@ def weighed(subject: Subject, found: Detection, detection: Choice[Detect]) -> De
     return replace(found, verdict=Verdict.INCONCLUSIVE, reasons=(first, *objections, *found.reasons))
 
 
-def followed(
+def expanded(
     encoder: Encoder, images: ImageSet, found: Detection, detection: Choice[Detect], run: Run, *, seed: int
 ) -> Detection:
     """``found`` with all the triggers that the method can come to from it; as it is where that has been done."""
-    if detection.method.follow is None or not found.unfollowed:
+    if detection.method.expand_triggers is None or not found.pending_targets:
         return found
-    return detection.method.follow(encoder, images, detection.config, found, run, seed=seed)
+    return detection.method.expand_triggers(encoder, images, detection.config, found, run, seed=seed)
 
 
 def asked_again(subject: Subject, found: Detection, detection: Choice[Detect], run: Run) -> Detection:
@@ -117,7 +117,7 @@ def held_against_copy(
     if not kinds or detection.method.score_kinds is None:
         return against_surrogate(found, {}, observed)
     if found.verdict is Verdict.BACKDOORED:
-        found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
+        found = expanded(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     aside = StageRun(run, SURROGATE)
     triggers = [recovered.trigger for recovered in found.triggers]
     copy = unlearning.method.apply(
@@ -129,7 +129,7 @@ def held_against_copy(
 
 def surrogate_stages(subject: Subject, detection: Choice[Detect], unlearning: Choice[Unlearn]) -> dict[str, float]:
     """The stages of :func:`held_against_copy`, for a suspect that may need it; otherwise none."""
-    if detection.method.follow is None or is_measured(subject.encoder, detection.config):
+    if detection.method.expand_triggers is None or is_measured(subject.encoder, detection.config):
         return {}
     stages = {**unlearning.stages(), **detection.stages()}
     return {f"{SURROGATE}: {name}": share for name, share in stages.items()}

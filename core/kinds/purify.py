@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from core.kinds.detect import (
     asked_again,
-    followed,
+    expanded,
     held_against_copy,
     needs_surrogate,
     second_stages,
@@ -55,8 +55,8 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
         return Findings(found, delivered=subject.encoder)
     to_compare = found.verdict is Verdict.BACKDOORED and not found.calibrated
 
-    run.plan(before | detection.follow_stages(found) | _later(detection, purification))
-    found = followed(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
+    run.plan(before | detection.expansion_stages(found) | _later(detection, purification))
+    found = expanded(subject.encoder, subject.images, found, detection, run, seed=subject.seed)
     triggers = [recovered.trigger for recovered in found.triggers]
     for number in range(1, MOST_ROUNDS + 1):
         unlearnt = purification.method.apply(
@@ -72,7 +72,7 @@ def purify(subject: Subject, detection: Choice[Detect], purification: Choice[Unl
                 return Findings(found, delivered=subject.encoder)
         if number == MOST_ROUNDS or not (purification.method.uses_new_triggers and _worth_another_round(again)):
             break
-        again = followed(unlearnt.student, subject.images, again, detection, verify, seed=subject.seed)
+        again = expanded(unlearnt.student, subject.images, again, detection, verify, seed=subject.seed)
         triggers += [recovered.trigger for recovered in again.triggers]
     if number > 1:
         note = f"{number} rounds: triggers found after a round joined the next one's."

@@ -86,5 +86,5 @@ def _as_if_best(result: HypothesisResult, candidate: Candidate) -> HypothesisRes
     """The row as it were had its search ended in ``candidate``; its excess is on the scale of ``nulls``."""
     lost = remaining_gap(result.score, 0) - remaining_gap(candidate.score, 0)
     excess = None if result.excess is None else result.excess - lost
-    whole = None if candidate.discounted is None else candidate.similarity
-    return replace(result, score=candidate.score, excess=excess, whole=whole)
+    whole = None if candidate.location_adjusted is None else candidate.similarity
+    return replace(result, score=candidate.score, excess=excess, raw_similarity=whole)

@@ -61,7 +61,7 @@ class HypothesisResult:
     begins, ``excess`` how far the score is beyond the threshold on the scale of ``core.recovery.nulls``, and ``null``
     names the encoders. ``half`` is there where the threshold follows from the similarity that half the strength reaches
     on this encoder (``core.recovery.growth``). ``blown_up`` are those of ``scores`` that prove nothing
-    (``core.recovery.blow_up``). ``whole`` is the similarity of which ``score`` is what remains without the effect of
+    (``core.recovery.blow_up``). ``raw_similarity`` is that of which ``score`` is what remains without the effect of
     the same trigger elsewhere in the image (``core.recovery.plain_squares``).
     """
 
@@ -75,7 +75,7 @@ class HypothesisResult:
     null: str | None = None
     half: float | None = None
     blown_up: tuple[float, ...] = ()
-    whole: float | None = None
+    raw_similarity: float | None = None
     key: str = ""
     measured: bool = True
 
@@ -109,9 +109,9 @@ class Detection:
     ``clean_similarity`` is the mean pairwise cosine of the clean images' features: the floor of every score.
     ``triggers`` are best first, and empty when nothing acts like a backdoor. ``calibrated`` is False where no clean
     encoder of the suspect's own family, searched with the same parameters, stands behind the thresholds; ``caveats``,
-    whose sentences are among the reasons, say why. ``unfollowed`` counts the target embeddings that
-    no recovery was made towards yet: unlearning wants that done first (``Method.follow``). ``reserve`` has the triggers
-    of an encoder that is called clean with little to spare, until another method was asked. ``blown_up``: inconclusive
+    whose sentences are among the reasons, say why. ``pending_targets`` counts the target embeddings that no recovery
+    was made towards yet: unlearning wants that done first (``Method.expand_triggers``). ``reserve`` has the triggers of
+    an encoder that is called clean with little to spare, until another method was asked. ``blown_up``: inconclusive
     because the trigger drives the encoder out of its range, as those would that another method finds. ``stranger``: it
     is not like the encoders that the thresholds come from, so that it is never called backdoored.
     """
@@ -126,7 +126,7 @@ class Detection:
     clean_similarity: float | None = None
     untested: tuple[str, ...] = ()
     calibrated: bool = True
-    unfollowed: int = 0
+    pending_targets: int = 0
     reserve: tuple[RecoveredTrigger, ...] = ()
     blown_up: bool = False
     stranger: bool = False

@@ -131,7 +131,7 @@ def _at_one_place(
     window = PlainSquare(square.top, square.left, square.side, settings.side, largest)
     candidate = square_candidate(encoder, held_back, square, window)
     here = remaining_gap(candidate.similarity, max(floor, float(elsewhere)))
-    return replace(candidate, discounted=similarity_at(here, floor))
+    return replace(candidate, location_adjusted=similarity_at(here, floor))
 
 
 def _places(side: int, height: int, width: int) -> list[Square]:

@@ -57,19 +57,20 @@ def search_passes(settings: SearchSettings, images: int, held_back: int) -> Pass
 class Candidate:
     """What one generator ended with, judged on held-back images: its central trigger and how alike it makes them.
 
-    ``discounted`` is there where ``similarity`` is not what is held against clean encoders, but what remains of it.
+    ``location_adjusted`` is what remains of ``similarity`` without the effect of the same trigger at other places.
+    Where it is there, it is what is held against clean encoders.
     """
 
     hypothesis: Hypothesis
     trigger: MaskedTrigger | AdditiveTrigger
     similarity: float
     features: Features
-    discounted: float | None = None
+    location_adjusted: float | None = None
 
     @property
     def score(self) -> float:
         """What a verdict is read off."""
-        return self.similarity if self.discounted is None else self.discounted
+        return self.similarity if self.location_adjusted is None else self.location_adjusted
 
 
 @dataclass(frozen=True)

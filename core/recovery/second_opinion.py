@@ -37,5 +37,5 @@ def settled_by(found: Detection, second: Detection, title: str) -> Detection:
         threshold=second.threshold,
         reasons=(said, *found.reasons),  # what decides comes first
         triggers=triggers,
-        unfollowed=found.unfollowed or len({trigger.target for trigger in triggers}),
+        pending_targets=found.pending_targets or len({trigger.target for trigger in triggers}),
     )

@@ -62,15 +62,15 @@ UNTESTED = (
 )
 
 
-def follow_plan(config: SSLDefenderConfig, targets: int, load: Workload) -> dict[str, Passes]:
-    """Stage name -> encoder passes of :func:`follow` for so many ``targets``."""
+def expansion_plan(config: SSLDefenderConfig, targets: int, load: Workload) -> dict[str, Passes]:
+    """Stage name -> encoder passes of :func:`expand_triggers` for so many ``targets``."""
     plans = (target_stages(target_budget(config), number, load) for number in range(targets))
     return {name: passes for plan in plans for name, passes in plan.items()}
 
 
 def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: Run, *, seed: int) -> Detection:
     """Look for a backdoor in ``encoder`` with unlabelled clean ``images``. Its triggers are those that the search ended
-    in; :func:`follow` finds more that lead to the same targets.
+    in; :func:`expand_triggers` finds more that lead to the same targets.
 
     Raises:
         AuditFailed: the encoder's features are not finite on triggered images.
@@ -112,7 +112,7 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
         searched.floor,
         UNTESTED,
         calibrated=not yardstick.caveats,
-        unfollowed=0 if clean else len(groups),
+        pending_targets=0 if clean else len(groups),
         reserve=triggers if clean and close else (),
         blown_up=judged.blown_up,
         stranger=bool(stranger),
@@ -120,20 +120,20 @@ def detect(encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, run: R
     )
 
 
-def follow(
+def expand_triggers(
     encoder: Encoder, images: ImageSet, config: SSLDefenderConfig, found: Detection, run: Run, *, seed: int
 ) -> Detection:
     """``found`` with, behind each target's triggers, the others that a recovery towards this target comes to."""
     network = frozen(encoder)
     search_images, held_back = to_search(images, network.device, seed)
     triggers: list[RecoveredTrigger] = []
-    for number in range(found.unfollowed):
+    for number in range(found.pending_targets):
         group = [recovered for recovered in found.triggers if recovered.target == number]
         target = mean_direction(features_in_chunks(network, group[0].trigger(held_back)))
         budget = target_budget(config)
         towards = recover_towards(network, search_images, held_back, target, budget, run, number=number, seed=seed)
         triggers += [*group, *(_recovered(candidate, number) for candidate in towards)]
-    return replace(found, triggers=top_k_per_target(triggers), unfollowed=0)
+    return replace(found, triggers=top_k_per_target(triggers), pending_targets=0)
 
 
 def clean_scores(
@@ -195,8 +195,8 @@ def _rows(searched: SearchedAll, yardstick: Yardstick, config: SSLDefenderConfig
             measured=yardstick.measures(hypothesis.key),
         )
         blown_up = tuple(c.score for c in kind if is_blown_up(c.features, searched.clean))
-        whole = None if kind[0].discounted is None else kind[0].similarity
-        rows.append(replace(row, blown_up=blown_up, whole=whole))
+        whole = None if kind[0].location_adjusted is None else kind[0].similarity
+        rows.append(replace(row, blown_up=blown_up, raw_similarity=whole))
     pattern = pattern_of(config)
     null = yardstick.growth(pattern)
     if null is not None:

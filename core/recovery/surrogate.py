@@ -72,9 +72,9 @@ def against_surrogate(found: Detection, copies: Mapping[str, float], observed: S
         if copies.get(row.key, 0.0) > everywhere.limit(DOUBT):
             return _unusable(found, f"the copy still scores more than clean encoders do ({row.name})", observed)
         null = _null_of(row.key, copies[row.key], SOURCE, observed) if row.key in copies else _lowest(row.key, observed)
-        whole = row.whole if row.sound[0] == row.score else None  # it is the best one's, which may be blown up
+        whole = row.raw_similarity if row.sound[0] == row.score else None  # it is the best one's, which may be blown up
         judged_row = compared(row.name, row.key, row.sound, found.clean_similarity, null, least=everywhere.limit(ALARM))
-        rows.append(replace(judged_row, whole=whole))
+        rows.append(replace(judged_row, raw_similarity=whole))
     if all(row.half is not None for row in rows):
         return _unusable(found, "nothing could be concluded from the copy", observed)
     judged = judge_hypotheses(rows)
@@ -93,7 +93,7 @@ def against_surrogate(found: Detection, copies: Mapping[str, float], observed: S
         reasons=(*reasons, *(reason for reason in found.reasons[1:] if reason not in dealt_with)),
         hypotheses=(*rows, *unjudged),
         triggers=() if verdict is Verdict.CLEAN else found.triggers,
-        unfollowed=0 if verdict is Verdict.CLEAN else found.unfollowed,
+        pending_targets=0 if verdict is Verdict.CLEAN else found.pending_targets,
         calibrated=not rest,
         caveats=rest,
     )

@@ -77,8 +77,8 @@ def judge_hypotheses(results: Sequence[HypothesisResult]) -> Judgement:
             f"half its strength reaches {deciding.half:.3f}, from which {deciding.expected:.3f} follows on clean "
             f"encoders ({deciding.null})"
         )
-    if deciding.whole is not None:
-        score += f" ({deciding.whole:.3f}, less what the same square does elsewhere in the image)"
+    if deciding.raw_similarity is not None:
+        score += f" ({deciding.raw_similarity:.3f}, less what the same square does elsewhere in the image)"
     if deciding.score >= deciding.threshold:
         verdict = Verdict.BACKDOORED
         effect = (

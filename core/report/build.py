@@ -159,7 +159,7 @@ def _hypotheses(detection: Detection) -> list[HypothesisRow]:
             expected=row.expected,
             doubtful=row.doubtful,
             excess=row.excess,
-            whole=row.whole,
+            whole=row.raw_similarity,
             null=row.null,
             blown_up=list(row.blown_up),
         )

@@ -48,10 +48,10 @@ def test_detection(method, encoder: Encoder) -> None:
         config = chosen("detect", {"detection": {"method": method.key, **steps}})["detection"].config
         subject, clock = counted(encoder)
         found = method.apply(subject, planted_images(IMAGES), config, clock, seed=0)
-        if method.follow:
+        if method.expand_triggers:
             trigger = RecoveredTrigger("patch", _patch(), 0.9, 0.03, "fraction of pixels")
-            found = replace(found, triggers=(trigger,), unfollowed=1)
-            method.follow(subject, planted_images(IMAGES), config, found, clock, seed=0)
+            found = replace(found, triggers=(trigger,), pending_targets=1)
+            method.expand_triggers(subject, planted_images(IMAGES), config, found, clock, seed=0)
     report(f"detection, {method.key},", encoder.device, clock)
 
 

@@ -18,7 +18,7 @@ from api.storage.objects import ObjectStore
 from api.storage.session import Sessions, create_sessions
 from api.storage.settings import StorageSettings
 from api.storage.tables import Audit, Base
-from worker.execute import Bench
+from worker.execute import WorkerContext
 from worker.settings import WorkerSettings
 
 
@@ -64,15 +64,17 @@ def worker_settings(tmp_path: Path) -> WorkerSettings:
 
 
 @pytest.fixture
-def bench(sessions: Sessions, objects: ObjectStore, worker_settings: WorkerSettings) -> Bench:
+def context(sessions: Sessions, objects: ObjectStore, worker_settings: WorkerSettings) -> WorkerContext:
     """A worker process's surroundings, in this process."""
-    return Bench(sessions, objects, worker_settings, "test-worker", stopping=lambda: False, on_stuck=lambda: None)
+    return WorkerContext(
+        sessions, objects, worker_settings, "test-worker", stopping=lambda: False, on_stuck=lambda: None
+    )
 
 
 @pytest.fixture
-def other_bench(bench: Bench) -> Bench:
+def other_context(context: WorkerContext) -> WorkerContext:
     """A second worker on the same database and objects."""
-    return replace(bench, owner="other-worker")
+    return replace(context, owner="other-worker")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from core.audit import AuditOutcome, AuditRequest, run_audit
 from core.run import QuietRun, Run, Stateful
 from tests.integration.test_execute import Crash, lose_lease
 from tests.unit.suspects import SEARCH, THREAT, request, suspect_zip
-from worker.execute import Bench, execute
+from worker.execute import WorkerContext, execute
 
 AuditRow = Callable[[uuid.UUID], Audit]
 
@@ -45,7 +45,7 @@ class Watched:
 
 
 def test_killed_in_the_search_it_ends_with_the_same_list(
-    bench: Bench, submit: Callable[..., uuid.UUID], audit_row: AuditRow, tmp_path: Path
+    context: WorkerContext, submit: Callable[..., uuid.UUID], audit_row: AuditRow, tmp_path: Path
 ) -> None:
     images = suspect_zip(tmp_path / "set.zip")
     parameters = {"archive": True, "cleansing": dict(SEARCH), "threat_model": dict(THREAT)}
@@ -56,20 +56,20 @@ def test_killed_in_the_search_it_ends_with_the_same_list(
         return lambda given, output, run: run_audit(given, output, Watched(run, taken, dies_in))
 
     with pytest.raises(Crash):
-        execute(audit_id, bench, watched("search"))
+        execute(audit_id, context, watched("search"))
     assert taken["train encoder"] == 3 and taken["search"] == 2
-    lose_lease(bench.sessions, audit_id)
-    execute(audit_id, bench, watched(None))
+    lose_lease(context.sessions, audit_id)
+    execute(audit_id, context, watched(None))
     row = audit_row(audit_id)
     assert (row.state, row.attempt, row.encoder_id, row.score) == ("succeeded", 2, None, None)
     assert taken["train encoder"] == 0 and "search" in taken  # the training was not repeated
-    with bench.sessions.begin() as session:
+    with context.sessions.begin() as session:
         stored = {each.name: each for each in artifacts.list_artifacts(session, audit_id)}
     wanted = {"keep.csv", "removed.csv", "candidates.csv", "candidates.png", "report.json", "report.html"}
     assert wanted | {"cleaned.zip", "threat-model.safetensors"} <= stored.keys()
 
     def content(name: str) -> bytes:
-        return b"".join(bench.objects.read(stored[name].object_key))
+        return b"".join(context.objects.read(stored[name].object_key))
 
     (tmp_path / "unbroken").mkdir()
     unbroken = replace(request(images, **parameters), seed=7)

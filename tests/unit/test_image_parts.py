@@ -181,7 +181,7 @@ def always_backdoored(planted: Planted, seen: Seen) -> Choice[Detect]:
     def apply(encoder: Encoder, images: ImageSet, config: Any, run: Run, *, seed: int) -> Detection:
         found = method.apply(encoder, images, config, run, seed=seed)
         return replace(
-            found, verdict=Verdict.BACKDOORED, calibrated=True, triggers=(trigger,), unfollowed=1, reserve=()
+            found, verdict=Verdict.BACKDOORED, calibrated=True, triggers=(trigger,), pending_targets=1, reserve=()
         )
 
     watched = replace(method, apply=seen.during(apply), second=None)

@@ -82,25 +82,38 @@ def save_detection(path: Path, found: Detection) -> None:
     """Keep all of ``found``, triggers included, for the purifications that start from it."""
     state = asdict(replace(found, triggers=()))
     del state["reserve"]  # for a second opinion, which has been asked
+    state["unfollowed"] = state.pop("pending_targets")
+    state["hypotheses"] = [hypothesis_state(row) for row in found.hypotheses]
     state["triggers"] = [
         {**{name: getattr(each, name) for name in _SIZES}, "trigger": vars(each.trigger)} for each in found.triggers
     ]
     save_checkpoint(path, {"detection": state})
 
 
+def hypothesis_state(row: HypothesisResult) -> dict[str, Any]:
+    """``row`` as results keep it: under the names that results have had from the first."""
+    state = asdict(row)
+    state["whole"] = state.pop("raw_similarity")
+    return state
+
+
 def read_detection(path: Path) -> Detection:
     """What :func:`save_detection` wrote."""
     state = dict(load_checkpoint(path)["detection"])
     state["verdict"] = Verdict(state["verdict"])
-    state["hypotheses"] = tuple(
-        HypothesisResult(**{**row, "scores": tuple(row["scores"]), "blown_up": tuple(row.get("blown_up", ()))})
-        for row in state["hypotheses"]
-    )
+    state["pending_targets"] = state.pop("unfollowed", 0)
+    state["hypotheses"] = tuple(_hypothesis(row) for row in state["hypotheses"])
     state["triggers"] = tuple(
         RecoveredTrigger(**{**row, "trigger": _trigger(row["trigger"])}) for row in state["triggers"]
     )
     state["caveats"] = tuple(Caveat(About(row["about"]), row["sentence"]) for row in state.get("caveats", ()))
     return Detection(**{**state, "reasons": tuple(state["reasons"]), "untested": tuple(state["untested"])})
+
+
+def _hypothesis(state: Mapping[str, Any]) -> HypothesisResult:
+    row = dict(state)
+    row["raw_similarity"] = row.pop("whole", None)
+    return HypothesisResult(**{**row, "scores": tuple(row["scores"]), "blown_up": tuple(row.get("blown_up", ()))})
 
 
 _SIZES: Sequence[str] = ("hypothesis", "similarity", "size", "size_unit", "target", "key")

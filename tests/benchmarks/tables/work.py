@@ -132,7 +132,7 @@ def _detection(found: Detection) -> dict[str, Any]:
         "score": found.score,
         "threshold": found.threshold,
         "clean_similarity": found.clean_similarity,
-        "hypotheses": [asdict(row) for row in found.hypotheses],
+        "hypotheses": [defence.hypothesis_state(row) for row in found.hypotheses],
         "triggers": [
             {"hypothesis": each.hypothesis, "similarity": each.similarity, "size": each.size, "unit": each.size_unit}
             for each in found.triggers

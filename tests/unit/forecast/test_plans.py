@@ -52,15 +52,15 @@ def test_a_detection_takes_what_its_plan_says(method: Any, side: int) -> None:
 
 
 @pytest.mark.parametrize("side", [32, 64])
-def test_following_a_target_takes_what_its_plan_says(side: int) -> None:
+def test_expanding_a_target_takes_what_its_plan_says(side: int) -> None:
     method, images, run = DETECTION[0], noise_images(100, side), CountedRun()
     config = method.config(**SHORT[method.key])
     encoder = counted_encoder(side, CountedRun())
     found = method.apply(encoder, noise_images(40, side), config, CountedRun(), seed=0)
-    found = replace(found, triggers=(RecoveredTrigger("patch", patch(side), 0.9, 0.1, "pixels"),), unfollowed=1)
-    assert method.follow is not None and method.follow_plan is not None
-    method.follow(counted_encoder(side, run), images, config, found, run, seed=0)
-    assert_close(method.follow_plan(config, 1, load_of(images)), run, 0.1)
+    found = replace(found, triggers=(RecoveredTrigger("patch", patch(side), 0.9, 0.1, "pixels"),), pending_targets=1)
+    assert method.expand_triggers is not None and method.expansion_plan is not None
+    method.expand_triggers(counted_encoder(side, run), images, config, found, run, seed=0)
+    assert_close(method.expansion_plan(config, 1, load_of(images)), run, 0.1)
 
 
 @pytest.mark.parametrize("method", PURIFICATION, ids=lambda method: method.key)

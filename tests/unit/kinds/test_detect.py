@@ -50,7 +50,7 @@ def found(x: float, *, calibrated: bool) -> Detection:
     clean = judged.verdict is Verdict.CLEAN
     return Detection(
         "fake", judged.verdict, judged.score, judged.threshold, judged.reasons, (row,), () if clean else triggers,
-        clean_similarity=CLEAN, calibrated=calibrated, unfollowed=0 if clean else 1,
+        clean_similarity=CLEAN, calibrated=calibrated, pending_targets=0 if clean else 1,
     )  # fmt: skip
 
 
@@ -81,10 +81,12 @@ def detection(suspect: Encoder, first: Detection, copies: float, second: Method[
             pass
         return first if encoder is suspect else found(copies, calibrated=False)
 
-    def follow(encoder: Encoder, images: ImageSet, config: Any, found: Detection, run: Run, *, seed: int) -> Detection:
-        for _ in run.steps("follow", 1):
+    def expand_triggers(
+        encoder: Encoder, images: ImageSet, config: Any, found: Detection, run: Run, *, seed: int
+    ) -> Detection:
+        for _ in run.steps("expand", 1):
             pass
-        return replace(found, triggers=found.triggers * 2, unfollowed=0)
+        return replace(found, triggers=found.triggers * 2, pending_targets=0)
 
     def score_kinds(
         encoder: Encoder, images: ImageSet, config: Any, kinds: Collection[str], run: Run, *, seed: int
@@ -96,8 +98,8 @@ def detection(suspect: Encoder, first: Detection, copies: float, second: Method[
     plan = {"search": Passes(1.0)}
     method = Method(
         "fake", "Fake", "", MethodConfig, apply, lambda config, load: plan,
-        follow=follow, follow_plan=lambda config, targets, load: {"follow": Passes(1.0)}, score_kinds=score_kinds,
-        second=second,
+        expand_triggers=expand_triggers, expansion_plan=lambda config, targets, load: {"expand": Passes(1.0)},
+        score_kinds=score_kinds, second=second,
     )  # fmt: skip
     return Choice(method, "default", MethodConfig())
 
@@ -138,7 +140,7 @@ def test_a_clean_encoder_costs_one_search(calibrated: bool) -> None:
         assert began == ["search"] and not given
 
 
-def test_doubt_about_a_stranger_is_settled_before_its_triggers_are_followed() -> None:
+def test_doubt_about_a_stranger_is_settled_before_its_triggers_are_expanded() -> None:
     doubtful = found((DOUBTFUL + CERTAIN) / 2, calibrated=False)
     assert doubtful.verdict is Verdict.INCONCLUSIVE
     for kind in (detect, purify):
@@ -152,26 +154,26 @@ def test_a_stranger_far_above_its_copy_but_not_all_clean_encoders_stays_doubtful
     doubtful = found((DOUBTFUL + CERTAIN) / 2, calibrated=False)
     findings, began, given = audited(detect, doubtful, -1.5)
     assert findings.verdict is Verdict.INCONCLUSIVE and len(findings.detection.triggers) == 2
-    assert began == ["search", *COPY, "follow"] and given == [1]
+    assert began == ["search", *COPY, "expand"] and given == [1]
     findings, began, given = audited(purify, doubtful, -1.5)
-    assert began == ["search", *COPY, "follow", "unlearn", "verify: search"] and given == [1, 2]
+    assert began == ["search", *COPY, "expand", "unlearn", "verify: search"] and given == [1, 2]
 
 
-def test_a_certain_stranger_is_followed_first_and_one_copy_serves_twice() -> None:
+def test_a_certain_stranger_is_expanded_first_and_one_copy_serves_twice() -> None:
     certain = found(CERTAIN + 1, calibrated=False)
     findings, began, given = audited(detect, certain, 0.0)
     assert findings.verdict is Verdict.BACKDOORED
-    assert began == ["search", "follow", *COPY] and given == [2]
+    assert began == ["search", "expand", *COPY] and given == [2]
     findings, began, given = audited(purify, certain, 0.0)
     assert findings.verdict is Verdict.BACKDOORED and findings.detection.calibrated
-    assert began == ["search", "follow", "unlearn", "verify: search"] and given == [2]
+    assert began == ["search", "expand", "unlearn", "verify: search"] and given == [2]
 
 
 def test_a_measured_family_needs_no_copy() -> None:
     for kind, later in ((detect, []), (purify, ["unlearn", "verify: search"])):
         findings, began, _ = audited(kind, found(CERTAIN + 1, calibrated=True), 0.0)
         assert findings.verdict is Verdict.BACKDOORED
-        assert began == ["search", "follow", *later]
+        assert began == ["search", "expand", *later]
 
 
 @pytest.mark.parametrize("said", [Verdict.BACKDOORED, Verdict.INCONCLUSIVE, Verdict.CLEAN])
@@ -188,7 +190,7 @@ def test_doubt_in_a_measured_family_is_put_to_a_second_method_which_can_only_acc
         assert [row.name for row in concluded.hypotheses] == [HYPOTHESIS, "smallest (Other)"]
         assert concluded.decided_by == ("smallest (Other)" if accused else HYPOTHESIS)
         assert f"says {said}: It is small." in concluded.reasons[0 if said is Verdict.BACKDOORED else -1]
-        assert began[:3] == ["search", "second opinion: shrink", "follow"]
+        assert began[:3] == ["search", "second opinion: shrink", "expand"]
 
 
 @pytest.mark.parametrize("said", [Verdict.BACKDOORED, Verdict.INCONCLUSIVE, Verdict.CLEAN])
@@ -201,7 +203,7 @@ def test_so_is_a_clean_answer_with_little_to_spare(said: Verdict) -> None:
         assert began[:2] == ["search", "second opinion: shrink"] and not concluded.reserve
         assert f"says {said}: It is small." in concluded.reasons[0 if said is Verdict.BACKDOORED else -1]
         if said is Verdict.BACKDOORED:
-            assert concluded.verdict is said and len(concluded.triggers) == 4 and began[2] == "follow"
+            assert concluded.verdict is said and len(concluded.triggers) == 4 and began[2] == "expand"
         else:
             assert concluded.verdict is Verdict.CLEAN and not concluded.triggers and began[2:] == [] and not given
     uncalibrated = replace(close, calibrated=False)

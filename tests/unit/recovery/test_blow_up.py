@@ -58,9 +58,9 @@ def test_what_blows_features_up_is_doubt_with_its_reason() -> None:
 
 
 def test_a_sound_square_behind_it_is_quoted_with_its_own_similarity() -> None:
-    blown = replace(candidate(0.99, 27), discounted=0.98)
-    found = [[blown, replace(candidate(0.96, 2), discounted=0.95)]]
-    judged = judge_without_blow_ups([replace(row(0.98), whole=0.99)], found, CLEAN)
+    blown = replace(candidate(0.99, 27), location_adjusted=0.98)
+    found = [[blown, replace(candidate(0.96, 2), location_adjusted=0.95)]]
+    judged = judge_without_blow_ups([replace(row(0.98), raw_similarity=0.99)], found, CLEAN)
     assert judged.verdict is Verdict.BACKDOORED and judged.score == 0.95
     assert "0.950 (0.960, less" in judged.reasons[0]
 

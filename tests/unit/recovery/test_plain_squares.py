@@ -7,7 +7,7 @@ from core.recovery.forward import frozen
 from core.recovery.nulls import remaining_gap
 from core.recovery.plain_squares import STAGE, PlainSquare, SquareSettings, search_squares, square_stage
 from core.recovery.preconditions import clean_similarity
-from core.recovery.ssldefender import detect, follow
+from core.recovery.ssldefender import detect, expand_triggers
 from core.recovery.ssldefender_search import SSLDefenderConfig
 from core.run import QuietRun
 from core.types import Verdict
@@ -35,8 +35,8 @@ def test_the_whole_square_is_found_where_gradients_see_nothing() -> None:
     assert detection.decided_by == "plain square of up to 12x12 pixels at one place"
     others = [row for row in detection.hypotheses if row.name != detection.decided_by]
     assert len(others) >= 4 and all(row.score < row.threshold for row in others)
-    followed = follow(planted.encoder, images, SHORT, detection, QuietRun(), seed=0)
-    best = followed.triggers[0].trigger
+    expanded = expand_triggers(planted.encoder, images, SHORT, detection, QuietRun(), seed=0)
+    best = expanded.triggers[0].trigger
     assert float((best.mask * planted.trigger.mask).sum()) >= 95  # type: ignore[union-attr]
 
 

@@ -9,7 +9,7 @@ from core.ops.cosine import similarity_to
 from core.passes import TYPICAL
 from core.recovery.forward import features_in_chunks
 from core.recovery.preconditions import why_too_dull
-from core.recovery.ssldefender import detect, follow, follow_plan
+from core.recovery.ssldefender import detect, expand_triggers, expansion_plan
 from core.recovery.ssldefender_search import SSLDefenderConfig, stage_plan
 from core.recovery.yardstick import Yardstick
 from core.run import QuietRun
@@ -34,10 +34,10 @@ def test_a_planted_backdoor_is_found_and_its_triggers_lead_where_it_leads(plant:
     detection = detect(planted.encoder, images, QUICK, QuietRun(), seed=0)
     assert detection.verdict is Verdict.BACKDOORED
     assert detection.margin is not None and detection.margin > 0
-    assert detection.unfollowed >= 1
-    followed = follow(planted.encoder, images, QUICK, detection, QuietRun(), seed=0)
-    assert followed.unfollowed == 0 and len(followed.triggers) > len(detection.triggers)
-    for found in (detection, followed):
+    assert detection.pending_targets >= 1
+    expanded = expand_triggers(planted.encoder, images, QUICK, detection, QuietRun(), seed=0)
+    assert expanded.pending_targets == 0 and len(expanded.triggers) > len(detection.triggers)
+    for found in (detection, expanded):
         features = features_in_chunks(planted.encoder, found.triggers[0].trigger(images.batch(slice(0, 32))))
         assert float(similarity_to(features, planted.direction)) > 0.95
 
@@ -80,8 +80,8 @@ def test_the_plan_names_the_stages_that_run() -> None:
     found = detect(suspect, images, QUICK, Recorder(), seed=0)
     assert list(stage_plan(QUICK, TYPICAL)) == seen
     seen.clear()
-    follow(suspect, images, QUICK, found, Recorder(), seed=0)
-    assert list(follow_plan(QUICK, found.unfollowed, TYPICAL)) == seen
+    expand_triggers(suspect, images, QUICK, found, Recorder(), seed=0)
+    assert list(expansion_plan(QUICK, found.pending_targets, TYPICAL)) == seen
 
 
 def test_a_collapsed_encoder_is_inconclusive_never_clean() -> None:

@@ -62,6 +62,6 @@ def test_only_searches_as_deep_as_the_best_are_followed() -> None:
 
 
 def test_what_was_taken_off_a_score_is_said() -> None:
-    square = replace(result("plain square", 0.999, MASKED), whole=0.99961)
+    square = replace(result("plain square", 0.999, MASKED), raw_similarity=0.99961)
     reason, *_ = judge_hypotheses([square, result("additive", 0.5, ADDITIVE)]).reasons
     assert "0.999 (1.000, less what the same square does elsewhere in the image), where" in reason
