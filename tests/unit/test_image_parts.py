@@ -155,7 +155,7 @@ class Seen:
 
     def _noting(self, apply: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
         def noting(trigger: Any, images: Tensor) -> Tensor:
-            if self.detecting:
+            if self.detecting and len(images) == part_sizes(COUNT).judging:  # a choice among windows looks at fewer
                 self.judged |= marks(images)
             return apply(trigger, images)
 

@@ -13,7 +13,7 @@ from core.recovery.hypotheses import Hypothesis
 from core.recovery.nulls import null_for, similarity_at
 from core.recovery.opaque_windows import window_grid
 from core.recovery.plain_squares import PlainSquare, SquareSettings
-from core.recovery.ssldefender_search import SSLDefenderConfig, _searches
+from core.recovery.ssldefender_search import SSLDefenderConfig, searched_hypotheses
 from core.recovery.surrogate import against_surrogate, scores_of, undecided
 from core.recovery.verdict import compared, judge_hypotheses
 from core.types import Verdict
@@ -27,7 +27,7 @@ def kinds(side: int, config: SSLDefenderConfig = CONFIG) -> list[Hypothesis]:
     """One hypothesis of every kind that a detection with ``config`` looks for in images of ``side`` pixels."""
     squares = SquareSettings(config.square_side, config.square_stride, config.square_images)
     square = PlainSquare(0, 0, 2, config.square_side, squares.largest(side, side))
-    return [*(h for h, _ in _searches(config)), window_grid(side, side, config.window_side)[0], square]
+    return [*(h for h, _ in searched_hypotheses(config)), window_grid(side, side, config.window_side)[0], square]
 
 
 def detection(side: int, scores: dict[str, float], config: SSLDefenderConfig = CONFIG) -> Detection:
