@@ -60,7 +60,8 @@ class Context:
     ``family`` is the architecture, ``side`` the image's shorter side in pixels. ``clean_similarity`` is S0,
     ``contrast`` the deviation of all pixels on the [0, 1] scale, ``images`` how many there are. ``dose_response`` is
     log2 of the effect of the best additive pattern over that of half of it: about 2 where effects grow with the square
-    of the dose, less on an encoder to which few pixels of one colour are much.
+    of the dose, less on an encoder to which few pixels of one colour are much. ``colour_response`` is the effect of a
+    plain square wherever it lies, of the colour that does most.
     """
 
     family: str
@@ -69,6 +70,7 @@ class Context:
     contrast: float
     images: int
     dose_response: float
+    colour_response: float
 
     def coordinates(self) -> dict[str, float]:
         """All but the family, on scales on which differences are comparable."""
@@ -78,6 +80,7 @@ class Context:
             "contrast": math.log2(max(1e-3, self.contrast)),
             "number of images": math.log2(self.images),
             "dose response": min(3.0, max(0.0, self.dose_response)),
+            "colour response": self.colour_response,
         }
 
 

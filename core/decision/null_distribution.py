@@ -1,9 +1,11 @@
 """What clean encoders show in one search: a distribution that a further clean encoder's statistic is drawn from.
 
 A linear mixed model, fitted as a Gaussian process: statistic = mean + context effects + family + recipe + rest, all
-normal, with the four scales that make the data likeliest under weak priors. A suspect is of a recipe that was never
-seen; of a family never seen its family effect is as wide as families differ. Tails are Student's: their scale and
-degrees of freedom come from how far clean encoders lie *above* what the model predicts when their recipe is left out.
+normal, with the scales that make the data likeliest under weak priors. Clean encoders that go by colours scatter more
+in all searches, so the last three scales grow with one of the coordinates, the *spread*. A suspect is of a recipe that
+was never seen; of a family never seen its family effect is as wide as families differ. Tails are Student's: their scale
+and degrees of freedom come from how far clean encoders lie *above* what the model predicts when their recipe is left
+out.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ from scipy import optimize, stats
 
 Array = npt.NDArray[np.float64]
 
-_SCALES = ("family", "recipe", "context", "rest")
+_SCALES = ("family", "recipe", "context", "rest", "growth")
 _PRIOR_SPREAD = 1.0
 """Deviation of the log of each scale around its prior value, a third of the statistic's own deviation."""
+_USUAL_GROWTH = np.log(0.3)
 _FREEDOMS = (3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 30.0)
+_MOST_SPREAD = 4.0
+"""The spread from which on scatter grows no further: nothing was measured there."""
 _LEAST_DEVIATION = 0.05
 """Scatter that two searches of one encoder with other seeds have anyway."""
 
@@ -29,17 +34,18 @@ _LEAST_DEVIATION = 0.05
 @dataclass(frozen=True)
 class Sample:
     """The statistic ``values`` ``[n]`` of n clean encoders in one search, their context ``coordinates`` ``[n, k]``,
-    families and recipes."""
+    families and recipes; ``spread`` is the number of the coordinate that scatter grows with."""
 
     values: Array
     coordinates: Array
     families: Sequence[str]
     recipes: Sequence[str]
+    spread: int = -1
 
     def without(self, recipe: str) -> Sample:
         kept = [index for index, one in enumerate(self.recipes) if one != recipe]
         names = [self.families[i] for i in kept], [self.recipes[i] for i in kept]
-        return Sample(self.values[kept], self.coordinates[kept], *names)
+        return Sample(self.values[kept], self.coordinates[kept], *names, self.spread)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,10 @@ class Prediction:
         """The probability that a clean encoder shows ``value`` or more."""
         return float(stats.t.sf((value - self.mean) / (self.deviation * self.tail.scale), self.tail.freedom))
 
+    def limit(self, p_value: float) -> float:
+        """The value that a clean encoder reaches or exceeds with this probability."""
+        return self.mean + self.deviation * self.tail.scale * float(stats.t.isf(p_value, self.tail.freedom))
+
 
 class NullDistribution:
     """The model of one search; ``scales`` and ``tail`` as :func:`fitted` found them."""
@@ -73,9 +83,11 @@ class NullDistribution:
         """For an encoder of ``family`` with these context coordinates ``[k]``, of a recipe of its own."""
         scales, x = self.scales, self._standard(coordinates)
         alike = np.array([one == family for one in self.sample.families], dtype=float)
-        k = scales["family"] ** 2 * alike + scales["context"] ** 2 * (self._x @ x)
+        grown = float(self._grown(coordinates))
+        k = scales["family"] ** 2 * grown * self._scatter * alike + scales["context"] ** 2 * (self._x @ x)
         solved = np.linalg.solve(self._covariance, np.stack([k, self._ones], axis=1))
-        own = sum(scales[name] ** 2 for name in ("family", "recipe", "rest")) + scales["context"] ** 2 * float(x @ x)
+        scattered = grown**2 * sum(scales[name] ** 2 for name in ("family", "recipe", "rest"))
+        own = scattered + scales["context"] ** 2 * float(x @ x)
         beyond = 1 - float(self._ones @ solved[:, 0])
         variance = own - float(k @ solved[:, 0]) + beyond**2 / float(self._ones @ solved[:, 1])
         centred = self.sample.values - self._mean
@@ -106,14 +118,25 @@ class NullDistribution:
     def _x(self) -> Array:
         return self._standard(self.sample.coordinates)
 
+    def _grown(self, coordinates: Array) -> Array:
+        """How many times as far as at a spread of 0 encoders with these coordinates ``[..., k]`` scatter."""
+        return np.asarray(
+            np.exp(self.scales["growth"] * np.clip(coordinates[..., self.sample.spread], 0, _MOST_SPREAD))
+        )
+
+    @cached_property
+    def _scatter(self) -> Array:
+        return self._grown(self.sample.coordinates)
+
     @cached_property
     def _covariance(self) -> Array:
         scales = self.scales
         same = [np.array([[a == b for a in names] for b in names], float) for names in
                 (self.sample.families, self.sample.recipes)]  # fmt: skip
-        context = scales["context"] ** 2 * (self._x @ self._x.T)
         rest = scales["rest"] ** 2 * np.eye(len(self.sample.values))
-        return scales["family"] ** 2 * same[0] + scales["recipe"] ** 2 * same[1] + context + rest
+        scattered = scales["family"] ** 2 * same[0] + scales["recipe"] ** 2 * same[1] + rest
+        grown = np.outer(self._scatter, self._scatter)
+        return np.asarray(scales["context"] ** 2 * (self._x @ self._x.T) + grown * scattered)
 
     @cached_property
     def _weight(self) -> float:
@@ -126,13 +149,14 @@ class NullDistribution:
 
 def fitted(sample: Sample) -> NullDistribution:
     """The likeliest scales for ``sample``, and the tail that its encoders have when their recipes are left out."""
-    prior = np.log(max(float(sample.values.std()), _LEAST_DEVIATION) / 3)
+    usual = np.log(max(float(sample.values.std()), _LEAST_DEVIATION) / 3)
+    prior = np.array([usual] * (len(_SCALES) - 1) + [_USUAL_GROWTH])
 
     def cost(logs: Array) -> float:
         model = NullDistribution(sample, dict(zip(_SCALES, np.exp(logs), strict=True)))
         return -model.likelihood() + 0.5 * float((((logs - prior) / _PRIOR_SPREAD) ** 2).sum())
 
-    found = optimize.minimize(cost, np.full(len(_SCALES), prior), method="Nelder-Mead", options={"maxiter": 400})
+    found = optimize.minimize(cost, prior, method="Nelder-Mead", options={"maxiter": 800})
     scales = dict(zip(_SCALES, (float(one) for one in np.exp(found.x)), strict=True))
     return NullDistribution(sample, scales, _tail(left_out(sample, scales)))
 

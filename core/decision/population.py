@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core.decision.evidence import Context, Examination
-from core.decision.null_distribution import NullDistribution, Sample, Tail
+from core.decision.null_distribution import NullDistribution, Prediction, Sample, Tail
 
 FORMAT = "encoder-audit-calibration/1"
 Part = Literal["design", "calibration", "test"]
@@ -85,6 +85,11 @@ class Calibration:
         """What clean encoders show in the search ``key``; None where that was not measured."""
         return self._nulls.get(key)
 
+    def predict(self, key: str, context: Context) -> Prediction | None:
+        """What a further clean encoder in this ``context`` shows in the search ``key``."""
+        null = self.null(key)
+        return None if null is None else null.predict(np.array(list(context.coordinates().values())), context.family)
+
     @cached_property
     def _nulls(self) -> dict[str, NullDistribution]:
         samples = {key: self.sample(key) for key in self.fits}
@@ -100,15 +105,22 @@ class Calibration:
         words = []
         for name, value in context.coordinates().items():
             seen = [one[name] for one in measured]
-            margin = _MARGIN * max(max(seen) - min(seen), 0.5)
+            margin = _MARGINS[name]
             if not min(seen) - margin <= value <= max(seen) + margin:
                 words.append(f"{name} ({_range(name, value)}; measured: {_range(name, min(seen))} to "
                              f"{_range(name, max(seen))})")  # fmt: skip
         return tuple(words)
 
 
-_MARGIN = 0.1
-"""How far beyond the measured range a coordinate may lie, as a share of that range."""
+_MARGINS = {
+    "side": 0.25,
+    "clean similarity": 0.15,
+    "contrast": 0.25,
+    "number of images": 0.5,
+    "dose response": 0.3,
+    "colour response": 0.5,
+}
+"""How far beyond the measured range a coordinate may lie, on its own scale: octaves, or differences."""
 
 
 @lru_cache(maxsize=1)

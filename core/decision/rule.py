@@ -65,8 +65,8 @@ class Decision:
 def decide(examination: Examination, calibration: Calibration) -> Decision:
     """What ``examination`` of an encoder says, held against the encoders of ``calibration``."""
     judged = judge(examination, calibration)
-    known = [one.adjusted for one in judged if one.adjusted is not None]
-    p_value = min(known, default=1.0)
+    known = [one for one in judged if one.adjusted is not None]
+    p_value = family_wise(judged)
     probability = probability_of(p_value, calibration.odds)
     objections = [f"No clean encoder was measured there: {one}." for one in calibration.outside(examination.context)]
     unsettled = [f"This search was not done, or not to its end: {key}." for key in examination.missing]
@@ -80,13 +80,16 @@ def decide(examination: Examination, calibration: Calibration) -> Decision:
     return Decision(outcome, p_value, probability, judged, (*objections, *unsettled))
 
 
+def family_wise(judged: Sequence[Judged]) -> float:
+    """The smallest of Holm's adjusted p: the probability that a clean encoder shows such evidence in any search."""
+    return min((one.adjusted for one in judged if one.adjusted is not None), default=1.0)
+
+
 def judge(examination: Examination, calibration: Calibration) -> tuple[Judged, ...]:
     """Every search's evidence against its null distribution."""
-    coordinates = np.array(list(examination.context.coordinates().values()))
     rows: list[tuple[Evidence, float | None, float | None]] = []
     for evidence in examination.evidence:
-        null = calibration.null(evidence.key)
-        predicted = None if null is None else null.predict(coordinates, examination.context.family)
+        predicted = calibration.predict(evidence.key, examination.context)
         p = None if predicted is None else predicted.p_value(evidence.statistic)
         rows.append((evidence, None if predicted is None else predicted.mean, p))
     adjusted = iter(holm([p for _, _, p in rows if p is not None]))

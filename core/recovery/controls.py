@@ -1,7 +1,8 @@
-"""What a found patch is held against: the same patch at other places of the image.
+"""What found patches are held against: the same patch at other places of the image, and plain colour anywhere.
 
 A patch that an encoder was taught acts where it was taught. What drives a clean encoder to one of its corners, a stain
-of its favourite colour, does so nearly anywhere.
+of a colour that it goes by, does so nearly anywhere: an encoder that was trained without changes of colour has such
+colours, and then all that patches do to it says little.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import torch
 from core.decision.evidence import effect_of
 from core.ops.cosine import pairwise_similarity
 from core.recovery.forward import features_in_chunks
+from core.recovery.squares import COLOURS, score_squares, squares_of
 from core.triggers import MaskedTrigger
 from core.types import Encoder, Images
 
 _MOVES = ((1 / 8, 3 / 8), (1 / 2, 0.0), (3 / 8, 3 / 4), (3 / 4, 5 / 8), (5 / 8, 1 / 8))
 """How far a trigger is moved down and to the right, as shares of the image; it comes in again on the other side."""
+FEW = 24
+"""Images that tell what plain colour does."""
 _OVERLAP = 0.25
 """Share of its pixels up to which a moved patch may cover the old place."""
 
@@ -27,6 +31,24 @@ def effect_elsewhere(encoder: Encoder, held_back: Images, trigger: MaskedTrigger
         effect_of(float(pairwise_similarity(features_in_chunks(encoder, moved(held_back)))), clean)
         for moved in at_other_places(trigger)
     )
+
+
+def control_passes(held_back: int) -> int:
+    """Forward passes of the controls of three patches and of :func:`colour_response`, judged on so many images."""
+    return 3 * 8 * held_back + 9 * len(COLOURS) * min(FEW, held_back) + min(FEW, held_back)
+
+
+def colour_response(encoder: Encoder, images: Images, side: int, clean: float) -> float:
+    """How much a plain square of ``side`` pixels does wherever it lies: the median effect over nine places, of the
+    colour that does most. One place that a trigger was taught at does not change a median.
+
+    ``images`` ``[N, 3, H, W]`` are clean, ``clean`` their similarity.
+    """
+    height, width = images.shape[-2:]
+    squares = squares_of(side, max(1, (min(height, width) - side) // 2), height, width)
+    scores = score_squares(encoder, images, pairwise_similarity, squares)
+    medians = [float(scores[colour :: len(COLOURS)].median()) for colour in range(len(COLOURS))]
+    return effect_of(max(medians), clean)
 
 
 def at_other_places(trigger: MaskedTrigger) -> list[MaskedTrigger]:

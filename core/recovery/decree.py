@@ -116,12 +116,12 @@ def detect(encoder: Encoder, images: ImageSet, config: DecreeConfig, run: Run, *
     return _conclude(network, pixels, mask, config, floor)
 
 
-def smallest_mask(encoder: Encoder, images: Images, config: DecreeConfig, run: Run, *, seed: int) -> float | None:
-    """P-L1 of the smallest mask that makes ``images`` ``[N, 3, H, W]`` alike to the frozen ``encoder``; None where none
-    did within the budget."""
+def smallest_mask(encoder: Encoder, images: Images, config: DecreeConfig, run: Run, *, seed: int) -> float:
+    """P-L1 of the smallest mask that makes ``images`` ``[N, 3, H, W]`` alike to the frozen ``encoder``; 1, all of the
+    image, where none did within the budget."""
     mask = _Mask(encoder, config, seed)
     shrink(encoder, images, mask, config, run, seed=seed)
-    return mask.trigger().area() if math.isfinite(float(mask.best_norm)) else None
+    return mask.trigger().area() if math.isfinite(float(mask.best_norm)) else 1.0
 
 
 def shrink(encoder: Encoder, images: Images, mask: _Mask, config: DecreeConfig, run: Run, *, seed: int) -> None:

@@ -12,24 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import torch
+from dataclasses import dataclass
 
 from core.decision.evidence import LEAST_GAP, Context, Evidence, Examination, effect_of
 from core.image_parts import to_search
 from core.ops.cosine import pairwise_similarity
 from core.recovery import decree
-from core.recovery.controls import effect_elsewhere
-from core.recovery.decree import DecreeConfig
+from core.recovery.controls import FEW, colour_response, effect_elsewhere
 from core.recovery.forward import features_in_chunks
 from core.recovery.opaque_windows import search_windows
 from core.recovery.plain_squares import search_squares
 from core.recovery.preconditions import clean_similarity
 from core.recovery.search import Candidate, away_from, search
 from core.recovery.ssldefender_search import (
-    KNOWN,
     SSLDefenderConfig,
+    control_settings,
+    mask_settings,
     search_settings,
     searched_hypotheses,
     square_settings,
@@ -37,7 +35,7 @@ from core.recovery.ssldefender_search import (
 )
 from core.run import Run
 from core.triggers import AdditiveTrigger, MaskedTrigger
-from core.types import Encoder, Features, Images, ImageSet
+from core.types import Encoder, Images, ImageSet
 
 MASKED, WINDOWS, SQUARES = "masked", "opaque-patch", "plain-square"
 ADDITIVE, SPECTRAL, DECREE = "additive", "spectral", "decree"
@@ -47,7 +45,6 @@ ANOTHER_TARGET, OTHER_PLACES = "another target", "other places"
 """The controls: the best trigger that leads elsewhere in feature space; the same patch elsewhere in the image."""
 ANYWHERE = "masked-anywhere"
 """The masked search's evidence without the second control: of a patch that acts wherever it lies."""
-CONTROL_RESTARTS = 2
 SUCCESS = 0.99
 """The similarity that DECREE's mask has to reach."""
 LEAST_RESPONSE = 0.01
@@ -56,13 +53,10 @@ LEAST_RESPONSE = 0.01
 
 @dataclass(frozen=True)
 class Examined:
-    """``found`` has the candidates of each search by its name, best first, ``controls`` the best of those searches that
-    were kept away from what their group had found. ``clean`` are features ``[M, D]`` of at most ``KNOWN`` clean
-    images."""
+    """``found`` has the candidates of each search by its name, best first. The best of a search may be weaker than its
+    controls: ``examination`` says what it is worth."""
 
     found: Mapping[str, Sequence[Candidate]]
-    controls: Mapping[str, Candidate]
-    clean: Features
     examination: Examination
 
 
@@ -73,7 +67,7 @@ def examine(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: 
         AuditFailed: the encoder's features are not finite on triggered images.
     """
     search_images, held_back = to_search(images, network.device, seed)
-    clean = features_in_chunks(network, torch.cat([held_back, search_images[: KNOWN - len(held_back)]]))
+    clean = features_in_chunks(network, held_back)
     floor = clean_similarity(network, held_back)
     kinds = dict(zip((MASKED, ADDITIVE, SPECTRAL), searched_hypotheses(config), strict=True))
 
@@ -84,8 +78,7 @@ def examine(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: 
 
     def elsewhere(kind: str, best: Candidate) -> Candidate:
         hypothesis, steps = kinds[kind]
-        settings = search_settings(config, steps)
-        settings = replace(settings, thresholds=settings.thresholds[:CONTROL_RESTARTS])
+        settings = control_settings(config, steps)
         away = away_from(best.features, clean)
         return search(network, search_images, held_back, hypothesis, settings, run, seed=seed, elsewhere=away)[0]
 
@@ -96,9 +89,10 @@ def examine(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: 
     whole = {ADDITIVE: free(ADDITIVE), SPECTRAL: free(SPECTRAL)}
     controls[ADDITIVE] = elsewhere(ADDITIVE, _best(whole))
     found |= whole
-    mask = decree.smallest_mask(network, search_images, DecreeConfig(), run, seed=seed)
+    mask = decree.smallest_mask(network, search_images, mask_settings(len(search_images)), run, seed=seed)
     evidence = _evidence(network, held_back, found, controls, floor)
-    smallest = () if mask is None else (Evidence(DECREE, SUCCESS, -math.log(max(LEAST_GAP, mask))),)
+    smallest = Evidence(DECREE, SUCCESS, -math.log(max(LEAST_GAP, mask)))
+    largest = square_settings(config).largest(*network.image_size)
     context = Context(
         family=network.architecture or "unknown",
         side=min(network.image_size),
@@ -106,8 +100,9 @@ def examine(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: 
         contrast=contrast(images),
         images=len(images),
         dose_response=_dose_response(network, held_back, found[ADDITIVE][0], floor),
+        colour_response=colour_response(network, held_back[:FEW], largest, clean_similarity(network, held_back[:FEW])),
     )
-    return Examined(found, controls, clean, Examination(context, (*evidence, *smallest)))
+    return Examined(found, Examination(context, (*evidence, smallest)))
 
 
 def contrast(images: ImageSet) -> float:

@@ -13,6 +13,7 @@ from core.config import MethodConfig
 from core.image_parts import to_search
 from core.passes import Passes, Workload
 from core.recovery.blow_up import without_blow_ups
+from core.recovery.decree import DecreeConfig
 from core.recovery.forward import features_in_chunks
 from core.recovery.growth import RESTARTS, half_of
 from core.recovery.hypotheses import (
@@ -34,6 +35,9 @@ from core.run import Run
 from core.types import Encoder, Features, ImageSet
 
 METHOD = "ssldefender"
+CONTROL_RESTARTS = 2
+MASK_STEPS, MASK_BATCH = 120, 48
+"""Steps of the search for the smallest mask at most (30 to 110 were enough), and images of each."""
 KNOWN = 1024
 """At most so many images say where clean features lie, and how long they are."""
 
@@ -261,6 +265,18 @@ def search_settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
     return SearchSettings(
         steps, config.batch_size, config.learning_rate, config.thresholds, config.mi_weight, config.mi_cap
     )
+
+
+def control_settings(config: SSLDefenderConfig, steps: int) -> SearchSettings:
+    """The same for a search that is kept away from what was found: fewer restarts, which end alike."""
+    settings = search_settings(config, steps)
+    return replace(settings, thresholds=settings.thresholds[:CONTROL_RESTARTS])
+
+
+def mask_settings(images: int) -> DecreeConfig:
+    """DECREE's parameters for so many ``images``; its loop counts in passes over them."""
+    per_epoch = -(-images // MASK_BATCH)
+    return DecreeConfig(batch_size=MASK_BATCH, max_epochs=max(1, MASK_STEPS // per_epoch))
 
 
 def pattern_of(config: SSLDefenderConfig) -> AdditivePattern:

@@ -32,7 +32,7 @@ from core.zoo.recipe import EncoderRecipe, ZooRecipe, load_recipe
 from core.zoo.record import EncoderRecord, read_record, write_json
 from core.zoo.workshop import Workshop
 
-FORMAT = "encoder-audit-examined/3"
+FORMAT = "encoder-audit-examined/5"
 _COUNTS = (200, 100, 500)
 """Images that encoders are examined with, by their seeds in turn."""
 _LARGE, _MOST_LARGE = 96, 200

@@ -6,7 +6,7 @@ import pytest
 
 from core.decision.evidence import Context, Evidence, Examination, effect_of, similarity_at
 
-CONTEXT = Context("torchvision/resnet18", 64, 0.4, 0.25, 200, 2.0)
+CONTEXT = Context("torchvision/resnet18", 64, 0.4, 0.25, 200, 2.0, 0.5)
 
 
 def test_the_effect_is_the_logarithm_of_the_spread_that_is_left():

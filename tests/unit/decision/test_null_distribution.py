@@ -45,7 +45,7 @@ def test_a_family_is_shrunk_towards_the_others():
     values = known.values.copy()
     values[0] = 3.0
     shifted = Sample(values, known.coordinates, known.families, known.recipes)
-    model = NullDistribution(shifted, {"family": 0.5, "recipe": 0.2, "context": 0.01, "rest": 0.3})
+    model = NullDistribution(shifted, {"family": 0.5, "recipe": 0.2, "context": 0.01, "rest": 0.3, "growth": 0.0})
     assert 1.0 < model.predict(np.zeros(2), "a").mean < 3.0
     assert model.predict(np.zeros(2), "a").mean > model.predict(np.zeros(2), "b").mean
 
@@ -57,7 +57,7 @@ def test_far_from_all_that_was_measured_the_prediction_is_wide():
 
 def test_leaving_a_recipe_out_leaves_all_its_seeds_out():
     known = sample(recipes=8, recipe=1.0, rest=0.05, seed=1)
-    scales = {"family": 0.01, "recipe": 1.0, "context": 0.01, "rest": 0.05}
+    scales = {"family": 0.01, "recipe": 1.0, "context": 0.01, "rest": 0.05, "growth": 0.0}
     # With a sister in the sample an encoder would be predicted to a twentieth of this.
     assert np.abs(left_out(known, scales)).mean() > 0.5
 
@@ -71,7 +71,9 @@ def test_p_values_of_further_clean_encoders_are_uniform_or_larger():
 
 
 def test_the_tail_is_students():
-    predicted = NullDistribution(sample(), {"family": 0.1, "recipe": 0.1, "context": 0.1, "rest": 0.3}, Tail(4, 1.5))
+    predicted = NullDistribution(
+        sample(), {"family": 0.1, "recipe": 0.1, "context": 0.1, "rest": 0.3, "growth": 0.0}, Tail(4, 1.5)
+    )
     at = predicted.predict(np.zeros(2), "a")
     assert at.p_value(at.mean) == pytest.approx(0.5)
     assert at.p_value(at.mean + 3 * at.deviation) == pytest.approx(stats.t.sf(2, 4))
@@ -84,3 +86,11 @@ def test_heavy_tails_are_seen():
     heavy = fitted(Sample(values, known.coordinates, known.families, known.recipes))
     at = np.zeros(2), "a"
     assert heavy.predict(*at).p_value(3.0) > 10 * fitted(light).predict(*at).p_value(3.0)
+
+
+def test_scatter_grows_with_the_spread():
+    known = sample(recipes=60)
+    grown = known.values + (known.values - 1) * np.where(known.coordinates[:, -1] > 0.5, 3.0, 0.0)
+    model = fitted(Sample(grown, known.coordinates, known.families, known.recipes))
+    deviations = [model.predict(np.array([0.0, at]), "a").deviation for at in (0.0, 1.5)]
+    assert deviations[1] > 2 * deviations[0]

@@ -10,7 +10,7 @@ from core.decision.null_distribution import fitted
 from core.decision.population import Calibration, Fit, ReferenceEncoder, calibrations_json, read_calibrations
 from core.decision.rule import Outcome, decide, fitted_odds, holm, probability_of
 
-CONTEXT = Context("torchvision/resnet18", 32, 0.4, 0.25, 200, 2.0)
+CONTEXT = Context("torchvision/resnet18", 32, 0.4, 0.25, 200, 2.0, 0.5)
 
 
 def examination(masked=1.5, additive=0.3, context=CONTEXT, missing=()):
@@ -38,6 +38,7 @@ def calibration():
                     0.25,
                     [100, 200, 500][seed],
                     2.0,
+                    0.5,
                 ),
             ),
         )

@@ -72,7 +72,7 @@ def searched(monkeypatch):
 
     def examine(network, images, config, run, *, seed):
         calls.append((len(images), config.steps))
-        context = Context(ARCHITECTURE, 32, 0.5, 0.25, len(images), 2.0)
+        context = Context(ARCHITECTURE, 32, 0.5, 0.25, len(images), 2.0, 0.5)
         return SimpleNamespace(examination=Examination(context, (Evidence("masked", 0.03, 1.5),)))
 
     monkeypatch.setattr(examine_module, "examine", examine)
