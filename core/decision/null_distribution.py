@@ -24,7 +24,7 @@ _SCALES = ("family", "recipe", "context", "rest", "growth")
 _PRIOR_SPREAD = 1.0
 """Deviation of the log of each scale around its prior value, a third of the statistic's own deviation."""
 _USUAL_GROWTH = np.log(0.3)
-_FREEDOMS = (3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 30.0)
+_FREEDOMS = (3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 30.0, 60.0)
 _MOST_SPREAD = 4.0
 """The spread from which on scatter grows no further: nothing was measured there."""
 _LEAST_DEVIATION = 0.05
@@ -180,7 +180,7 @@ def _tail(residuals: Array) -> Tail:
         return -float(stats.t.logpdf(above / scale, freedom).sum() - len(above) * np.log(scale))
 
     scales = np.linspace(0.5, 2.5, 41)
-    # A handful cannot tell light tails from heavy ones: a weak prior around 5 degrees of freedom and a scale of 1.
+    # A handful cannot tell light tails from heavy ones: a weak prior around ten degrees of freedom and a scale of 1.
     grid = [(freedom, scale) for freedom in _FREEDOMS for scale in scales]
-    freedom, scale = min(grid, key=lambda at: cost(*at) + 0.5 * np.log(at[0] / 5) ** 2 + 2 * np.log(at[1]) ** 2)
+    freedom, scale = min(grid, key=lambda at: cost(*at) + 0.5 * np.log(at[0] / 10) ** 2 + 2 * np.log(at[1]) ** 2)
     return Tail(freedom, float(scale))
