@@ -66,7 +66,7 @@ def test_what_no_clean_encoder_shows_is_a_backdoor(calibration):
 
 
 def test_between_the_two_the_answer_is_inconclusive(calibration):
-    decision = decide(examination(masked=2.3), calibration)
+    decision = decide(examination(masked=2.05), calibration)
     assert 0.001 < decision.p_value < 0.05
     assert decision.outcome is Outcome.INCONCLUSIVE
 
