@@ -55,20 +55,30 @@ class Work:
 def examined(work: Work) -> ReferenceEncoder | None:
     """What was found in the encoder, read from its file or searched for now; None where it is not built, or nothing can
     be concluded from it."""
-    recipe = _recipe(work.recipe)
-    entry = next(one for one in recipe.encoders if one.name == work.name)
-    shop = Workshop(recipe, work.data, work.zoo, torch.device("cpu"))
-    record = read_record(shop.record_path(entry.name))
+    known = kept(work)
+    shop, entry, record = _place(work)
+    if known is not None or record is None:
+        return known
+    torch.set_num_threads(work.threads)
+    seen = _examine(shop, entry, record, work.preset)
+    path = _path(work)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"format": FORMAT, "sha256": record.sha256, "key": _key(work.preset), "examination": seen})
+    return kept(work)
+
+
+def kept(work: Work) -> ReferenceEncoder | None:
+    """What was found in the encoder before, with the same weights and parameters; None where it was not examined so."""
+    shop, entry, record = _place(work)
     if record is None:
         return None
-    path = work.output / work.preset / f"{entry.name}.json"
-    kept = _kept(path, record.sha256, work.preset)
-    if kept is None:
-        torch.set_num_threads(work.threads)
-        kept = _examine(shop, entry, record, work.preset)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"format": FORMAT, "sha256": record.sha256, "key": _key(work.preset), "examination": kept})
-    return None if kept is None else _reference(recipe, entry, record, Examination.from_json(kept))
+    try:
+        document = json.loads(_path(work).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if document.get("sha256") != record.sha256 or document.get("key") != _key(work.preset):
+        return None
+    return _reference(shop.recipe, entry, record, Examination.from_json(document["examination"]))
 
 
 def examine_all(works: Sequence[Work], jobs: int) -> Iterator[tuple[str, ReferenceEncoder | None]]:
@@ -79,7 +89,18 @@ def examine_all(works: Sequence[Work], jobs: int) -> Iterator[tuple[str, Referen
             yield waiting[done], done.result()
 
 
-def _examine(shop: Workshop, entry: EncoderRecipe, record: EncoderRecord, preset: str) -> dict[str, Any] | None:
+def _place(work: Work) -> tuple[Workshop, EncoderRecipe, EncoderRecord | None]:
+    """The zoo, the encoder's recipe and its record, if it is built."""
+    shop = Workshop(_recipe(work.recipe), work.data, work.zoo, torch.device("cpu"))
+    entry = next(one for one in shop.recipe.encoders if one.name == work.name)
+    return shop, entry, read_record(shop.record_path(entry.name))
+
+
+def _path(work: Work) -> Path:
+    return work.output / work.preset / f"{work.name}.json"
+
+
+def _examine(shop: Workshop, entry: EncoderRecipe, record: EncoderRecord, preset: str) -> dict[str, Any]:
     encoder = load_encoder(shop.weights(entry.name, accepted=record.accepted)).encoder.to(shop.device)
     origin = next(one for one in shop.recipe.encoders if one.name == (entry.base or entry.name))
     images = _images(shop, origin, encoder.image_size)
@@ -102,7 +123,7 @@ def _read(path: Path, image_size: tuple[int, int]) -> ImageSet:
     return load_images(path, image_size)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _recipe(path: Path) -> ZooRecipe:
     return load_recipe(path)
 
@@ -114,15 +135,6 @@ def _config(preset: str) -> SSLDefenderConfig:
 def _key(preset: str) -> str:
     """A digest of all that decides what is found, besides the encoder."""
     return fingerprint(FORMAT, _config(preset).model_dump(mode="json"), list(_COUNTS), _LARGE, _MOST_LARGE)
-
-
-def _kept(path: Path, sha256: str, preset: str) -> dict[str, Any] | None:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    alike = document.get("sha256") == sha256 and document.get("key") == _key(preset)
-    return document["examination"] if alike else None
 
 
 def _reference(
