@@ -93,7 +93,7 @@ class Examination:
     missing: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, rounded to what is reproducible."""
+        """As JSON values, rounded to six places: bounds keep their keys."""
         rows = [{**asdict(one), "controls": dict(one.controls)} for one in self.evidence]
         document: dict[str, Any] = {"context": asdict(self.context), "evidence": rows, "missing": list(self.missing)}
         return _rounded(document)  # type: ignore[no-any-return]
@@ -111,7 +111,7 @@ class Examination:
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 6)
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
     return [_rounded(one) for one in value] if isinstance(value, list) else value

@@ -39,3 +39,9 @@ def test_the_key_holds_the_bound_and_no_pixels():
 def test_a_file_gives_back_what_was_examined():
     examination = Examination(CONTEXT, (Evidence("masked", 0.03, 1.25, {"another target": 0.5}),), ("decree@0.99",))
     assert Examination.from_json(examination.to_json()) == examination
+
+
+def test_a_bound_keeps_its_key_in_a_file():
+    evidence = Evidence("additive", 12 / 255, 0.3)
+    kept = Examination.from_json(Examination(CONTEXT, (evidence,)).to_json()).evidence[0]
+    assert kept.key == evidence.key == "additive@0.04706"
