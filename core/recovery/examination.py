@@ -22,7 +22,7 @@ from core.recovery.controls import FEW, colour_response, effect_elsewhere
 from core.recovery.forward import features_in_chunks
 from core.recovery.opaque_windows import search_windows
 from core.recovery.plain_squares import search_squares
-from core.recovery.preconditions import clean_similarity
+from core.recovery.preconditions import clean_similarity, contrast
 from core.recovery.search import Candidate, away_from, search
 from core.recovery.ssldefender_search import (
     SSLDefenderConfig,
@@ -103,11 +103,6 @@ def examine(network: Encoder, images: ImageSet, config: SSLDefenderConfig, run: 
         colour_response=colour_response(network, held_back[:FEW], largest, clean_similarity(network, held_back[:FEW])),
     )
     return Examined(found, Examination(context, (*evidence, smallest)))
-
-
-def contrast(images: ImageSet) -> float:
-    """Deviation of all pixels of at most 512 ``images``, on the [0, 1] scale."""
-    return float((images.pixels[:: max(1, len(images) // 512)].float() / 255).std())
 
 
 def _best(found: Mapping[str, Sequence[Candidate]]) -> Candidate:

@@ -22,24 +22,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
+from core.decision.evidence import effect_of as remaining_gap
+from core.decision.evidence import similarity_at
+
+__all__ = ["Null", "Observation", "family_of", "null_for", "remaining_gap", "scatter", "similarity_at"]
+
 PRIOR_DEVIATION, PRIOR_DEGREES = 0.4, 10
 """What is believed of the scatter within a family before any is seen, and how many degrees of freedom that is worth.
 
 A handful of encoders says little about a deviation: estimated alone, it may come out tiny by chance, or be worth two
 degrees of freedom, whose limits no backdoor passes. The value is what resnet18s trained by four methods scatter by in
 the search for masked patterns, the widest of the four kinds (``docs/calibration.md``)."""
-
-_LEAST_GAP = 1e-6
-
-
-def remaining_gap(similarity: float, clean: float) -> float:
-    """x = -ln((1 - S) / (1 - S0)); 0 for a trigger that does nothing, large where it makes all features alike."""
-    return -math.log(max(_LEAST_GAP, 1 - similarity) / max(_LEAST_GAP, 1 - clean))
-
-
-def similarity_at(x: float, clean: float) -> float:
-    """The inverse of :func:`remaining_gap`."""
-    return 1 - math.exp(-x) * max(_LEAST_GAP, 1 - clean)
 
 
 @dataclass(frozen=True)

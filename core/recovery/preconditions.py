@@ -89,15 +89,19 @@ def unmet_preconditions(encoder: Encoder, images: ImageSet, run: Run) -> tuple[s
     return tuple(reasons)
 
 
+def contrast(images: ImageSet) -> float:
+    """Deviation of all pixels of at most 512 ``images``, on the [0, 1] scale."""
+    return float((images.pixels[:: max(1, len(images) // 512)].float() / 255).std())
+
+
 def why_too_dull(images: ImageSet) -> tuple[str, ...]:
     """A sentence where ``images`` have so little contrast that a trigger of full colours outweighs them on any encoder;
     none otherwise."""
-    pixels = images.pixels[:: max(1, len(images) // 512)].float() / 255
-    contrast = float(pixels.std())
-    if contrast >= LEAST_CONTRAST:
+    seen = contrast(images)
+    if seen >= LEAST_CONTRAST:
         return ()
     return (
-        f"The images are duller than those that the thresholds come from: their pixels deviate by {contrast:.2f} of "
+        f"The images are duller than those that the thresholds come from: their pixels deviate by {seen:.2f} of "
         "the whole range, those of photographs by 0.25. Triggers of full colours outweigh such images on any encoder, "
         "so that no score calls this one backdoored. Use images of usual contrast, if the encoder was trained on such.",
     )
